@@ -1,0 +1,72 @@
+# `make` or `make help` lists what there is to do. CI calls these same targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= demo
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+REPOSITORY := engines/repository
+
+.DEFAULT_GOAL := help
+.PHONY: help setup protos lint format typecheck test test-slow demo serve export bench train clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make the virtual environment and install everything, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("MirrorMe needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[client,service,triton,export,train,dev]'
+	@touch $@
+
+protos: setup ## Generate Python code from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=protos --pyi_out=protos \
+	  --grpc_python_out=protos protos/mirrorme/animate/v1/*.proto
+
+lint: setup ## Style, import layers, contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released.binpb
+
+format: setup ## Let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: setup ## Static types
+	$(BIN)/pyright
+
+test: setup ## The quick tests (under 10 minutes on 2 cores)
+	$(BIN)/pytest $(ARGS)
+
+test-slow: setup ## The long tests
+	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
+
+demo: $(REPOSITORY)/demo/manifest.json ## Animate a bundled portrait with a bundled speech sample
+	$(BIN)/python examples/demo.py --engines $(REPOSITORY)/demo $(ARGS)
+
+serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway with in-process engines
+	$(BIN)/mirrorme serve --engines $(REPOSITORY)/$(PRESET) $(ARGS)
+
+export: setup ## Export PRESET (default demo) to engines/repository
+	$(BIN)/mirrorme-export $(PRESET) --output $(REPOSITORY) $(ARGS)
+
+# The engines are built again when what they are made of is newer.
+MODEL_SOURCES := $(shell find model export -name '*.py') $(wildcard weights/*.safetensors)
+$(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
+	$(BIN)/mirrorme-export $* --output $(REPOSITORY)
+
+bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory; writes benchmarks/results/
+	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo $(ARGS)
+
+train: setup ## Train or preview: make train ARGS="..."
+	$(BIN)/mirrorme-train $(ARGS)
+
+clean: ## Remove what was built, not the virtual environment
+	rm -rf $(REPOSITORY) dist build demo.mp4 demo.png runs .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
