@@ -1,0 +1,289 @@
+"""Configs of the video VAE: shapes and kinds of layers, no weights and no code that runs them.
+
+One family of classes makes LTX-Video's VAE (0.9.5 to 0.9.8) and the light ones of the small presets.
+All keep its grid: a picture of 32 x 32 pixels becomes one latent pixel, 1 + 8k frames become 1 + k
+latent frames of 128 channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Norm: TypeAlias = Literal["pixel", "none"]
+Activation: TypeAlias = Literal["silu", "relu"]
+Downsampling: TypeAlias = Literal["spatial", "temporal", "spatiotemporal"]
+
+LATENT_CHANNELS = 128
+SPATIAL_FACTOR = 32
+FRAMES_PER_LATENT = 8
+NUM_UPSAMPLINGS = 3
+"""Of the decoder, each by 2 in time, height and width."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The causal encoder: stages of residual blocks, finest first, a downsampling between two."""
+
+    widths: tuple[int, ...]
+    """Channels of each stage."""
+    num_blocks: tuple[int, ...]
+    """Residual blocks of each stage."""
+    temporal_kernels: tuple[int, ...]
+    """Frames that each convolution of a stage sees: its own and those before it. 1: pictures only."""
+    downsamplings: tuple[Downsampling, ...]
+    """Between a stage and the next one; 8 in time and 32 / patch in space over all."""
+    input_temporal_kernel: int = 3
+    """Of the convolution before the first stage."""
+    norm: Norm = "pixel"
+    activation: Activation = "silu"
+
+    def __post_init__(self) -> None:
+        _check_stages("encoder", self.widths, self.num_blocks, self.temporal_kernels)
+        _check_choice("encoder.norm", self.norm, get_args(Norm))
+        _check_choice("encoder.activation", self.activation, get_args(Activation))
+        _check_at_least("encoder.input_temporal_kernel", self.input_temporal_kernel, 1)
+        if len(self.downsamplings) != len(self.widths) - 1:
+            raise ValueError(
+                f"encoder.downsamplings has {len(self.downsamplings)} entries: "
+                f"want {len(self.widths) - 1}, one between two stages"
+            )
+        for kind in self.downsamplings:
+            _check_choice("encoder.downsamplings", kind, get_args(Downsampling))
+        frames = 2 ** sum(kind != "spatial" for kind in self.downsamplings)
+        if frames != FRAMES_PER_LATENT:
+            raise ValueError(
+                f"encoder.downsamplings make {frames} frames a latent: want {FRAMES_PER_LATENT}"
+            )
+        for width, wider, kind in zip(
+            self.widths, self.widths[1:], self.downsamplings, strict=False
+        ):
+            factor = downsampling_factor(kind)
+            if wider % factor or width * factor % wider:
+                raise ValueError(
+                    f"encoder.widths {width} -> {wider} do not fit a {kind} downsampling: the second "
+                    f"must be a multiple of {factor} and divide {width * factor}"
+                )
+
+    @property
+    def spatial_factor(self) -> int:
+        """Of the downsamplings, without the patch."""
+        return 2 ** sum(kind != "temporal" for kind in self.downsamplings)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder: stages of residual blocks, coarsest first, an upsampling (2, 2, 2) between two.
+
+    A causal decoder sees latents up to the one it decodes; how many follows from its kernels. One
+    that is not causal also sees later ones, and decodes a stream within a window that is chosen.
+    """
+
+    widths: tuple[int, ...]
+    num_blocks: tuple[int, ...]
+    temporal_kernels: tuple[int, ...]
+    """Of each stage, with the upsampling that leaves it; the last also of the output convolution."""
+    input_temporal_kernel: int = 3
+    norm: Norm = "pixel"
+    activation: Activation = "silu"
+    causal: bool = True
+    upsample_residual: bool = False
+    """True: an upsampling adds its rearranged input, as LTX-Video's does."""
+    timestep: float | None = None
+    """Decoding timestep that conditions the blocks; None: they are not conditioned."""
+    noise_scale: float = 0.0
+    """Share of fixed noise mixed into latents before they are decoded; only with a timestep."""
+    window_context_latents: int | None = None
+    """Latents before a chunk, for a decoder that is not causal; None otherwise."""
+    window_lookahead_latents: int | None = None
+    """Latents after a chunk, for a decoder that is not causal; None otherwise."""
+
+    def __post_init__(self) -> None:
+        _check_stages("decoder", self.widths, self.num_blocks, self.temporal_kernels)
+        _check_choice("decoder.norm", self.norm, get_args(Norm))
+        _check_choice("decoder.activation", self.activation, get_args(Activation))
+        _check_at_least("decoder.input_temporal_kernel", self.input_temporal_kernel, 1)
+        if len(self.widths) != NUM_UPSAMPLINGS + 1:
+            raise ValueError(
+                f"decoder.widths has {len(self.widths)} entries: want {NUM_UPSAMPLINGS + 1}"
+            )
+        if self.upsample_residual:
+            for width, next_width in zip(self.widths, self.widths[1:], strict=False):
+                if width % 8 or 8 * next_width % width:
+                    raise ValueError(
+                        f"decoder.widths {width} -> {next_width} do not fit upsample_residual: "
+                        "the first must be a multiple of 8 and divide 8 times the second"
+                    )
+        if self.timestep is None and self.noise_scale:
+            raise ValueError("decoder.noise_scale wants a decoder.timestep")
+        if not 0 <= self.noise_scale < 1:
+            raise ValueError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
+        window = (self.window_context_latents, self.window_lookahead_latents)
+        if self.causal:
+            if window != (None, None):
+                raise ValueError("decoder.window_*_latents are for decoders that are not causal")
+            return
+        if None in window or min(w for w in window if w is not None) < 0:
+            raise ValueError("a decoder that is not causal wants decoder.window_*_latents >= 0")
+        for kernel in (self.input_temporal_kernel, *self.temporal_kernels):
+            if kernel % 2 == 0:
+                raise ValueError("a decoder that is not causal wants odd temporal kernels")
+
+    @property
+    def context_latents(self) -> int:
+        """D: latents before a chunk that `decode_chunk` is given."""
+        if self.window_context_latents is not None:
+            return self.window_context_latents
+        return self.stage_context_frames[0] + self.input_temporal_kernel - 1
+
+    @property
+    def lookahead_latents(self) -> int:
+        """L: latents after a chunk that `decode_chunk` is given."""
+        return self.window_lookahead_latents or 0
+
+    @property
+    def stage_context_frames(self) -> tuple[int, ...]:
+        """Frames before a chunk, at each stage's own rate, that reach the chunk's output from its entry.
+
+        A decoder that is not causal also sees as many after the chunk.
+        """
+        needed = 0
+        frames: list[int] = []
+        for stage in reversed(range(len(self.widths))):
+            reach = self.temporal_kernels[stage] - 1
+            if not self.causal:
+                reach //= 2
+            last = stage == len(self.widths) - 1
+            needed = needed if last else -(-needed // 2)
+            needed += reach * (2 * self.num_blocks[stage] + 1)
+            frames.append(needed)
+        return tuple(reversed(frames))
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Encoder, decoder and what they share."""
+
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    latent_channels: int = LATENT_CHANNELS
+    patch_px: int = 4
+    """Side of the square of pixels that becomes channels before the encoder and after the decoder."""
+
+    def __post_init__(self) -> None:
+        _check_at_least("latent_channels", self.latent_channels, 1)
+        _check_at_least("patch_px", self.patch_px, 1)
+        for name, factor in (
+            ("encoder", self.encoder.spatial_factor),
+            ("decoder", 2**NUM_UPSAMPLINGS),
+        ):
+            if factor * self.patch_px != SPATIAL_FACTOR:
+                raise ValueError(
+                    f"{name} and patch_px make {factor * self.patch_px} pixels a latent: "
+                    f"want {SPATIAL_FACTOR}"
+                )
+
+
+def downsampling_factor(kind: Downsampling) -> int:
+    """How many positions of the finer stage a downsampling joins to one."""
+    match kind:
+        case "spatial":
+            return 4
+        case "temporal":
+            return 2
+        case "spatiotemporal":
+            return 8
+
+
+def ltx_vae_config() -> VaeConfig:
+    """LTX-Video 0.9.5 to 0.9.8."""
+    return VaeConfig(
+        encoder=EncoderConfig(
+            widths=(128, 256, 512, 1024, 2048),
+            num_blocks=(4, 6, 6, 2, 2),
+            temporal_kernels=(3, 3, 3, 3, 3),
+            downsamplings=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        ),
+        decoder=DecoderConfig(
+            widths=(1024, 512, 256, 128),
+            num_blocks=(5, 5, 5, 5),
+            temporal_kernels=(3, 3, 3, 3),
+            causal=False,
+            upsample_residual=True,
+            timestep=0.05,
+            noise_scale=0.025,
+            window_context_latents=4,
+            window_lookahead_latents=1,
+        ),
+    )
+
+
+def demo_vae_config() -> VaeConfig:
+    """Light enough for two CPU cores; causal."""
+    return VaeConfig(
+        encoder=EncoderConfig(
+            widths=(48, 96, 96, 192, 256),
+            num_blocks=(1, 1, 1, 1, 1),
+            temporal_kernels=(1, 1, 2, 2, 2),
+            downsamplings=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+            input_temporal_kernel=1,
+            activation="relu",
+        ),
+        decoder=DecoderConfig(
+            widths=(256, 128, 64, 48),
+            num_blocks=(1, 1, 1, 1),
+            temporal_kernels=(2, 1, 1, 1),
+            input_temporal_kernel=2,
+            norm="none",
+            activation="relu",
+        ),
+    )
+
+
+def tiny_vae_config() -> VaeConfig:
+    """For tests: every kind of layer of `demo`, few channels."""
+    return VaeConfig(
+        encoder=EncoderConfig(
+            widths=(8, 16, 16, 16, 32),
+            num_blocks=(1, 1, 1, 1, 1),
+            temporal_kernels=(1, 1, 2, 2, 2),
+            downsamplings=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+            input_temporal_kernel=1,
+            activation="relu",
+        ),
+        decoder=DecoderConfig(
+            widths=(32, 16, 8, 8),
+            num_blocks=(1, 1, 1, 1),
+            temporal_kernels=(2, 1, 1, 1),
+            input_temporal_kernel=2,
+            norm="none",
+            activation="relu",
+        ),
+    )
+
+
+def _check_stages(
+    where: str, widths: tuple[int, ...], num_blocks: tuple[int, ...], kernels: tuple[int, ...]
+) -> None:
+    if not len(widths) == len(num_blocks) == len(kernels) > 0:
+        raise ValueError(
+            f"{where}.widths, num_blocks and temporal_kernels have {len(widths)}, {len(num_blocks)} "
+            f"and {len(kernels)} entries: want one a stage in each"
+        )
+    for name, values, least in (
+        ("widths", widths, 1),
+        ("num_blocks", num_blocks, 0),
+        ("temporal_kernels", kernels, 1),
+    ):
+        for value in values:
+            _check_at_least(f"{where}.{name}", value, least)
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}: want at least {least}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: want one of {', '.join(choices)}")
