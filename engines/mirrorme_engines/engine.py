@@ -1,4 +1,4 @@
-"""The engine contract: one stateless, batchable tensor function, and the set that a preset needs."""
+"""The engine contract: one stateless, batchable tensor function, and the set a preset needs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,16 @@ class EngineSet:
     platform: str
     """Where they run, for people, for example `onnxruntime 1.32.0 CPU`."""
 
+    other_denoisers: tuple[Engine, ...] = ()
+    """Denoisers with other numbers of steps, in the manifest's order; same inputs and outputs."""
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All engines of the set."""
+        encoders = (self.identity_encoder, self.audio_encoder)
+        return (*encoders, self.denoiser, self.decoder, *self.other_denoisers)
+
     async def close(self) -> None:
         """Closes all engines."""
-        for engine in (self.identity_encoder, self.audio_encoder, self.denoiser, self.decoder):
+        for engine in self.engines:
             await engine.close()

@@ -7,13 +7,14 @@ TensorRT profiles are read from it. It holds no weights and no code.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
 import typing
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mirrorme_engines.errors import ManifestError
@@ -24,6 +25,7 @@ MANIFEST_FILE = "manifest.json"
 Role = Literal["identity_encoder", "audio_encoder", "denoiser", "decoder"]
 DType = Literal["uint8", "int64", "float32"]
 ROLES: tuple[Role, ...] = get_args(Role)
+EXTERNAL_DATA_SUFFIX = ".data"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class TensorSpec:
     dtype: DType
     dims: tuple[int, ...]
     """Shape without the leading batch dimension; every entry is fixed."""
+
+    def __post_init__(self) -> None:
+        """Refuses empty dimensions."""
+        if any(dim < 1 for dim in self.dims):
+            raise ManifestError(f"dims is {list(self.dims)}: want only sizes of 1 or more")
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,28 @@ class EngineSpec:
     file: str
     """ONNX file, relative to the manifest."""
     sha256: str
-    """Of the file, and of its external data if it has any."""
+    """Of the file, and of its external data if it has any: see `engine_sha256`."""
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     num_steps: int | None = None
     """Denoising steps inside the graph; None for other roles."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no engine can be."""
+        file = PurePosixPath(self.file)
+        if file.is_absolute() or ".." in file.parts or not file.name:
+            raise ManifestError(f"file is {self.file!r}: want a path inside the manifest's folder")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ManifestError(f"sha256 is {self.sha256!r}: want 64 hexadecimal digits")
+        if self.max_batch_size < 1:
+            raise ManifestError(f"max_batch_size is {self.max_batch_size}: want at least 1")
+        if (self.num_steps is None) == (self.role == "denoiser"):
+            raise ManifestError(f"num_steps is {self.num_steps!r}: want it for denoisers alone")
+        for key in ("inputs", "outputs"):
+            names = [tensor.name for tensor in getattr(self, key)]
+            if not names or len(set(names)) != len(names):
+                raise ManifestError(f"{key} is {names}: want at least one, with unique names")
 
 
 @dataclass(frozen=True)
@@ -108,6 +131,13 @@ class RangeSpec:
     min: float
     max: float
     default: float
+
+    def __post_init__(self) -> None:
+        """Refuses a range without its default."""
+        if not -math.inf < self.min <= self.default <= self.max < math.inf:
+            raise ManifestError(
+                f"min, default, max are {self.min}, {self.default}, {self.max}: want them in order"
+            )
 
 
 @dataclass(frozen=True)
@@ -246,4 +276,19 @@ def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     if missing := sorted(required - value.keys()):
         raise ManifestError(f"{where} lacks keys: {', '.join(missing)}")
     hints = get_type_hints(kind)
-    return kind(**{key: _parse(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    values = {key: _parse(hints[key], item, f"{where}.{key}") for key, item in value.items()}
+    try:
+        return kind(**values)
+    except ManifestError as error:
+        raise ManifestError(f"{where}: {error}") from error
+
+
+def engine_sha256(path: Path) -> str:
+    """Hash of an engine's file followed by its external data, `<file>.data`, if that exists."""
+    digest = hashlib.sha256()
+    external = path.with_name(path.name + EXTERNAL_DATA_SUFFIX)
+    for part in (path, external) if external.exists() else (path,):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
