@@ -31,7 +31,9 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         """Checks what the type of each field cannot."""
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
-            raise ConfigError("conv_dim, conv_kernel and conv_stride differ in length, or are empty")
+            raise ConfigError(
+                "conv_dim, conv_kernel and conv_stride differ in length, or are empty"
+            )
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
