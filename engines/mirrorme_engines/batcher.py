@@ -123,11 +123,13 @@ class Batcher:
         for call in [*self._queue.clear(), *self._running]:
             _fail(call, EngineUnavailable(f"{self._spec.name} was closed during the call"))
         self._compute.abort()
-        if run := self._run:
+        run = self._run
+        if run:
             await asyncio.wait([run], timeout=self._options.close_grace_s)
-            if not run.done():
-                log.warning("%s: a run does not end; its thread is left behind", self._spec.name)
-        self._executor.shutdown(wait=False)
+        ended = run is None or run.done()
+        if not ended:
+            log.warning("%s: a run does not end; its thread is left behind", self._spec.name)
+        self._executor.shutdown(wait=ended)
 
     def _admit(self, call: _Call) -> None:
         if self._closed:
