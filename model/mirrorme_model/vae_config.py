@@ -1,6 +1,6 @@
 """Configs of the video VAE: shapes and kinds of layers, no weights and no code that runs them.
 
-One family of classes makes LTX-Video's VAE (0.9.5 to 0.9.8) and the light ones of the small presets.
+One family of classes makes LTX-Video's VAE (0.9.5 to 0.9.8) and the light ones of small presets.
 All keep its grid: a picture of 32 x 32 pixels becomes one latent pixel, 1 + 8k frames become 1 + k
 latent frames of 128 channels.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
+
+from mirrorme_model.errors import ConfigError
 
 Norm: TypeAlias = Literal["pixel", "none"]
 Activation: TypeAlias = Literal["silu", "relu"]
@@ -30,7 +32,7 @@ class EncoderConfig:
     num_blocks: tuple[int, ...]
     """Residual blocks of each stage."""
     temporal_kernels: tuple[int, ...]
-    """Frames that each convolution of a stage sees: its own and those before it. 1: pictures only."""
+    """Frames that a stage's convolutions see: one's own and those before it. 1: its own alone."""
     downsamplings: tuple[Downsampling, ...]
     """Between a stage and the next one; 8 in time and 32 / patch in space over all."""
     input_temporal_kernel: int = 3
@@ -44,7 +46,7 @@ class EncoderConfig:
         _check_choice("encoder.activation", self.activation, get_args(Activation))
         _check_at_least("encoder.input_temporal_kernel", self.input_temporal_kernel, 1)
         if len(self.downsamplings) != len(self.widths) - 1:
-            raise ValueError(
+            raise ConfigError(
                 f"encoder.downsamplings has {len(self.downsamplings)} entries: "
                 f"want {len(self.widths) - 1}, one between two stages"
             )
@@ -52,7 +54,7 @@ class EncoderConfig:
             _check_choice("encoder.downsamplings", kind, get_args(Downsampling))
         frames = 2 ** sum(kind != "spatial" for kind in self.downsamplings)
         if frames != FRAMES_PER_LATENT:
-            raise ValueError(
+            raise ConfigError(
                 f"encoder.downsamplings make {frames} frames a latent: want {FRAMES_PER_LATENT}"
             )
         for width, wider, kind in zip(
@@ -60,9 +62,9 @@ class EncoderConfig:
         ):
             factor = downsampling_factor(kind)
             if wider % factor or width * factor % wider:
-                raise ValueError(
-                    f"encoder.widths {width} -> {wider} do not fit a {kind} downsampling: the second "
-                    f"must be a multiple of {factor} and divide {width * factor}"
+                raise ConfigError(
+                    f"encoder.widths {width} -> {wider} do not fit a {kind} downsampling: the "
+                    f"second must be a multiple of {factor} and divide {width * factor}"
                 )
 
     @property
@@ -82,7 +84,7 @@ class DecoderConfig:
     widths: tuple[int, ...]
     num_blocks: tuple[int, ...]
     temporal_kernels: tuple[int, ...]
-    """Of each stage, with the upsampling that leaves it; the last also of the output convolution."""
+    """Of each stage and the upsampling that leaves it; the last also of the output convolution."""
     input_temporal_kernel: int = 3
     norm: Norm = "pixel"
     activation: Activation = "silu"
@@ -104,30 +106,30 @@ class DecoderConfig:
         _check_choice("decoder.activation", self.activation, get_args(Activation))
         _check_at_least("decoder.input_temporal_kernel", self.input_temporal_kernel, 1)
         if len(self.widths) != NUM_UPSAMPLINGS + 1:
-            raise ValueError(
+            raise ConfigError(
                 f"decoder.widths has {len(self.widths)} entries: want {NUM_UPSAMPLINGS + 1}"
             )
         if self.upsample_residual:
             for width, next_width in zip(self.widths, self.widths[1:], strict=False):
                 if width % 8 or 8 * next_width % width:
-                    raise ValueError(
+                    raise ConfigError(
                         f"decoder.widths {width} -> {next_width} do not fit upsample_residual: "
                         "the first must be a multiple of 8 and divide 8 times the second"
                     )
         if self.timestep is None and self.noise_scale:
-            raise ValueError("decoder.noise_scale wants a decoder.timestep")
+            raise ConfigError("decoder.noise_scale wants a decoder.timestep")
         if not 0 <= self.noise_scale < 1:
-            raise ValueError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
+            raise ConfigError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
         window = (self.window_context_latents, self.window_lookahead_latents)
         if self.causal:
             if window != (None, None):
-                raise ValueError("decoder.window_*_latents are for decoders that are not causal")
+                raise ConfigError("decoder.window_*_latents are for decoders that are not causal")
             return
         if None in window or min(w for w in window if w is not None) < 0:
-            raise ValueError("a decoder that is not causal wants decoder.window_*_latents >= 0")
+            raise ConfigError("a decoder that is not causal wants decoder.window_*_latents >= 0")
         for kernel in (self.input_temporal_kernel, *self.temporal_kernels):
             if kernel % 2 == 0:
-                raise ValueError("a decoder that is not causal wants odd temporal kernels")
+                raise ConfigError("a decoder that is not causal wants odd temporal kernels")
 
     @property
     def context_latents(self) -> int:
@@ -143,7 +145,7 @@ class DecoderConfig:
 
     @property
     def stage_context_frames(self) -> tuple[int, ...]:
-        """Frames before a chunk, at each stage's own rate, that reach the chunk's output from its entry.
+        """Frames before a chunk, at each stage's own rate, that its output depends on.
 
         A decoder that is not causal also sees as many after the chunk.
         """
@@ -168,7 +170,7 @@ class VaeConfig:
     decoder: DecoderConfig
     latent_channels: int = LATENT_CHANNELS
     patch_px: int = 4
-    """Side of the square of pixels that becomes channels before the encoder and after the decoder."""
+    """Side of the square of pixels that is channels to the encoder and the decoder."""
 
     def __post_init__(self) -> None:
         _check_at_least("latent_channels", self.latent_channels, 1)
@@ -178,7 +180,7 @@ class VaeConfig:
             ("decoder", 2**NUM_UPSAMPLINGS),
         ):
             if factor * self.patch_px != SPATIAL_FACTOR:
-                raise ValueError(
+                raise ConfigError(
                     f"{name} and patch_px make {factor * self.patch_px} pixels a latent: "
                     f"want {SPATIAL_FACTOR}"
                 )
@@ -266,9 +268,9 @@ def _check_stages(
     where: str, widths: tuple[int, ...], num_blocks: tuple[int, ...], kernels: tuple[int, ...]
 ) -> None:
     if not len(widths) == len(num_blocks) == len(kernels) > 0:
-        raise ValueError(
-            f"{where}.widths, num_blocks and temporal_kernels have {len(widths)}, {len(num_blocks)} "
-            f"and {len(kernels)} entries: want one a stage in each"
+        raise ConfigError(
+            f"{where}.widths, num_blocks and temporal_kernels have {len(widths)}, "
+            f"{len(num_blocks)} and {len(kernels)} entries: want one a stage in each"
         )
     for name, values, least in (
         ("widths", widths, 1),
@@ -281,9 +283,9 @@ def _check_stages(
 
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise ValueError(f"{name} is {value}: want at least {least}")
+        raise ConfigError(f"{name} is {value}: want at least {least}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}: want one of {', '.join(choices)}")
+        raise ConfigError(f"{name} is {value!r}: want one of {', '.join(choices)}")

@@ -1,0 +1,64 @@
+"""The VAE's two engines as modules to export: their inputs and outputs are the engines' tensors.
+
+They hold copies of the weights, rearranged for speed; the VAE itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from mirrorme_model.vae import VideoVae
+from mirrorme_model.vae_layers import fold_frames
+from mirrorme_model.video_decoder import VideoDecoder
+
+HALF_RANGE = 127.5
+"""-1 to 1 times this, plus this, is 0 to 255."""
+
+
+class IdentityEncoderGraph(nn.Module):
+    """`image` uint8 `[B, H, W, 3]` to `identity` float32 `[B, C, H / 32, W / 32]`, normalised."""
+
+    def __init__(self, vae: VideoVae) -> None:
+        super().__init__()
+        self.encoder = vae.encoder.for_pictures()
+        self.scale = copy.deepcopy(vae.scale)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Encodes pictures."""
+        pixels = image.to(torch.float32) / HALF_RANGE - 1
+        mean, _ = self.encoder(pixels.permute(0, 3, 1, 2))
+        return self.scale.normalize(mean)
+
+
+class DecoderGraph(nn.Module):
+    """`latents` `[B, D + Tc + L, C, h, w]`, normalised, to `frames` uint8 `[B, 8 Tc, H, W, 3]`."""
+
+    def __init__(self, vae: VideoVae) -> None:
+        super().__init__()
+        self.decoder = copy.deepcopy(vae.decoder)
+        self.scale = copy.deepcopy(vae.scale)
+        _give_bytes(self.decoder)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decodes chunks."""
+        patches = self.decoder.window_patches(self.scale.to_decoder(latents.transpose(1, 2)))
+        num_frames, height, width = patches.shape[2:]
+        p = self.decoder.patch_px
+        # Clamped before it is moved, so that runtimes can join it with the convolution.
+        x = fold_frames(patches).clamp(0, 2 * HALF_RANGE).permute(0, 2, 3, 1)
+        x = x.reshape(-1, height, width, p, 3 * p).transpose(2, 3)
+        x = x.reshape(-1, num_frames, p * height, p * width, 3)
+        return x.round().to(torch.uint8)
+
+
+@torch.no_grad()
+def _give_bytes(decoder: VideoDecoder) -> None:
+    """Makes the output convolution give 0 to 255, its channels in the order row, column, colour."""
+    conv, p = decoder.conv_out.conv, decoder.patch_px
+    order = torch.arange(conv.out_channels).reshape(3, p, p).permute(2, 1, 0).flatten()
+    conv.weight.copy_(conv.weight[order] * HALF_RANGE)
+    if conv.bias is not None:
+        conv.bias.copy_(conv.bias[order] * HALF_RANGE + HALF_RANGE)

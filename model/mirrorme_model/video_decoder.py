@@ -1,0 +1,167 @@
+"""The video decoder: latents to frames, whole clips or chunk by chunk.
+
+Source: LTX-Video (arXiv 2501.00103), checkpoints 0.9.5 to 0.9.8, whose decoder sees later latents
+too; the light presets' decoder is causal. Module names are the published ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_UPSAMPLINGS, VaeConfig
+from mirrorme_model.vae_layers import (
+    DepthToSpace,
+    ResBlock,
+    ResStage,
+    TimePadding,
+    TimestepEmbedder,
+    fold_frames,
+    init_conv,
+    make_activation,
+    make_conv,
+    make_norm,
+    unfold_frames,
+)
+
+RESIDUAL_GAIN = 0.3
+OUTPUT_GAIN = 0.35
+TIMESTEP_SCALE = 1000.0
+
+
+class VideoDecoder(nn.Module):
+    """Latents (not normalised, noise mixed in) to frames.
+
+    A causal decoder computes its convolutions over the context that it is given and nothing else:
+    every frame of context is dropped where no later layer needs it, so chunks equal the whole clip.
+    One that is not causal repeats the window's first and last frames outside of it.
+    """
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        c = self.config = config.decoder
+        self.patch_px = config.patch_px
+        padding: TimePadding = "none" if c.causal else "both"
+        conditioned = c.timestep is not None
+        self.conv_in = make_conv(
+            config.latent_channels, c.widths[0], c.input_temporal_kernel, padding
+        )
+        self.up_blocks = nn.ModuleList()
+        for stage, (width, blocks, kernel) in enumerate(
+            zip(c.widths, c.num_blocks, c.temporal_kernels, strict=True)
+        ):
+            self.up_blocks.append(
+                ResStage(width, blocks, kernel, padding, c.norm, c.activation, conditioned)
+            )
+            if stage < NUM_UPSAMPLINGS:
+                self.up_blocks.append(
+                    DepthToSpace(width, c.widths[stage + 1], kernel, padding, c.upsample_residual)
+                )
+        width = c.widths[-1]
+        self.norm_out = make_norm(c.norm)
+        self.activation = make_activation(c.activation)
+        self.conv_out = make_conv(width, 3 * config.patch_px**2, c.temporal_kernels[-1], padding)
+        self.last_time_embedder = TimestepEmbedder(2 * width) if conditioned else None
+        self.last_scale_shift_table = (
+            nn.Parameter(torch.randn(2, width) / width**0.5) if conditioned else None
+        )
+        self.timestep_scale_multiplier = (
+            nn.Parameter(torch.tensor(TIMESTEP_SCALE)) if conditioned else None
+        )
+        self._init_weights()
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decodes a whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]` in about -1 to 1.
+
+        The first latent stands for one frame. A causal decoder sees it also before the clip.
+        """
+        if self.config.causal:
+            context = [latents[:, :, :1]] * self.config.context_latents
+            frames = self.window(torch.cat([*context, latents], dim=2))
+            return frames[:, :, FRAMES_PER_LATENT - 1 :]
+        x, timestep = self.conv_in(latents), self._timestep(latents)
+        for block in self.up_blocks:
+            x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
+        return unpatchify(self._patches(x, timestep), self.patch_px)
+
+    def window(self, latents: Tensor) -> Tensor:
+        """Decodes a chunk: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`."""
+        return unpatchify(self.window_patches(latents), self.patch_px)
+
+    def window_patches(self, latents: Tensor) -> Tensor:
+        """As `window`, each square of `patch_px` pixels still in channels (see `unpatchify`)."""
+        c = self.config
+        frames = latents.shape[2] - c.context_latents - c.lookahead_latents
+        if frames < 1:
+            raise ValueError(
+                f"a window of {latents.shape[2]} latents has no chunk: want more than "
+                f"{c.context_latents} before and {c.lookahead_latents} after it"
+            )
+        timestep = self._timestep(latents)
+        x = self.conv_in(latents)
+        before = c.context_latents
+        for index, block in enumerate(self.up_blocks):
+            if isinstance(block, DepthToSpace):
+                x = block(x)
+                before, frames = 2 * before, 2 * frames
+                continue
+            if x.dim() == 5:
+                x, before = self._crop(x, index // 2, before, frames)
+                if self._folds(index // 2):
+                    x = fold_frames(x)
+            x = block(x, timestep)
+        x = self._patches(x, timestep)
+        if x.dim() == 4:
+            return unfold_frames(x, latents.shape[0])
+        start = 0 if c.causal else before
+        return x[:, :, start : start + frames]
+
+    def _crop(self, x: Tensor, stage: int, before: int, frames: int) -> tuple[Tensor, int]:
+        """Drops context that the stage and what follows it do not reach.
+
+        `before` counts the context as if no convolution had taken any off; the second result is
+        what is left of it.
+        """
+        needed = self.config.stage_context_frames[stage]
+        if self.config.causal:
+            return x[:, :, x.shape[2] - frames - needed :], needed
+        after = x.shape[2] - before - frames
+        left, right = min(before, needed), min(after, needed)
+        return x[:, :, before - left : before + frames + right], left
+
+    def _folds(self, stage: int) -> bool:
+        return all(kernel == 1 for kernel in self.config.temporal_kernels[stage:])
+
+    def _timestep(self, like: Tensor) -> Tensor | None:
+        if self.timestep_scale_multiplier is None or self.config.timestep is None:
+            return None
+        timestep = torch.full((1,), self.config.timestep, dtype=like.dtype, device=like.device)
+        return timestep * self.timestep_scale_multiplier
+
+    def _patches(self, x: Tensor, timestep: Tensor | None) -> Tensor:
+        x = self.norm_out(x)
+        if self.last_time_embedder is not None and timestep is not None:
+            embedding = self.last_time_embedder(timestep).unflatten(1, (2, -1))
+            shift, scale = (embedding + self.last_scale_shift_table)[..., None, None, None].unbind(
+                1
+            )
+            x = x * (1 + scale) + shift
+        return self.conv_out(self.activation(x))
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                init_conv(module.conv1, 2**0.5)
+                init_conv(module.conv2, 2**0.5 * RESIDUAL_GAIN)
+            elif isinstance(module, DepthToSpace):
+                init_conv(module.conv, 1.0)
+        init_conv(self.conv_in, 1.0)
+        init_conv(self.conv_out, OUTPUT_GAIN)
+
+
+def unpatchify(x: Tensor, patch_px: int) -> Tensor:
+    """`[B, 3 * p * p, F, H, W]` to `[B, 3, F, p * H, p * W]`; the inverse of `patchify`."""
+    p = patch_px
+    batch, _, frames, height, width = x.shape
+    x = x.reshape(batch, 3, p, p, frames, height, width).permute(0, 1, 4, 5, 3, 6, 2)
+    return x.reshape(batch, 3, frames, p * height, p * width)
