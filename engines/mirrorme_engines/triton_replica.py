@@ -1,0 +1,114 @@
+"""One Triton server as its client sees it: a channel, its load, and whether it may have calls."""
+
+# Triton's generated messages have no type stubs.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from mirrorme_engines.manifest import Manifest
+from mirrorme_engines.triton_model_check import check_server
+from mirrorme_engines.triton_options import TritonOptions
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A node that vanishes without a word is found while a call waits for it.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # The pool decides when to try again; the channel must not wait longer than it.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+
+
+@dataclass(frozen=True)
+class ReplicaStatus:
+    """For people and metrics."""
+
+    address: str
+    serving: bool
+    num_inflight: int
+    num_failures: int
+    """Probes and calls that failed since the last call that did not."""
+    trouble: str
+    """Why it is not serving; empty otherwise."""
+
+
+class TritonReplica:
+    """Owns the channel to one server until `close`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.serving = False
+        self.num_inflight = 0
+        self.idle = asyncio.Event()
+        """Set while no call is in flight."""
+        self.idle.set()
+        self.num_failures = 0
+        self.trouble: Exception | None = None
+        self.last_picked = 0
+        self.suspect = asyncio.Event()
+        """Set by whoever sees a fault; the pool then probes before it sends further calls."""
+        self.probed = asyncio.Event()
+        """Set when the first probe has ended, well or not."""
+        self.version = ""
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def infer(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float
+    ) -> service_pb2.ModelInferResponse:
+        """Makes one call.
+
+        Raises:
+            grpc.aio.AioRpcError
+        """
+        return await self._stub.ModelInfer(request, timeout=timeout_s)
+
+    async def probe(self, manifest: Manifest, timeout_s: float) -> None:
+        """Checks that the server is ready and serves the manifest's engines.
+
+        Raises:
+            ManifestError, EngineUnavailable
+        """
+        self.version = await check_server(self._stub, self.address, manifest, timeout_s)
+
+    async def watch_connection(self) -> None:
+        """Sets `suspect` whenever the connection is lost: another server may be there next."""
+        while True:
+            state = self._channel.get_state()
+            await self._channel.wait_for_state_change(state)
+            if state is grpc.ChannelConnectivity.READY:
+                self.suspect.set()
+
+    def backoff_s(self, options: TritonOptions) -> float:
+        """Before the next probe: none after the first fault, so that a stray one costs nothing."""
+        if self.num_failures < 2:
+            return 0.0
+        # The exponent is bounded only to keep the power finite.
+        doubled = options.first_backoff_s * 2.0 ** min(self.num_failures - 2, 30)
+        return min(doubled, options.max_backoff_s)
+
+    def status(self) -> ReplicaStatus:
+        """How it stands now."""
+        return ReplicaStatus(
+            address=self.address,
+            serving=self.serving,
+            num_inflight=self.num_inflight,
+            num_failures=self.num_failures,
+            trouble="" if self.serving or self.trouble is None else str(self.trouble),
+        )
+
+    async def close(self) -> None:
+        """Closes the channel; calls in flight end with CANCELLED."""
+        await self._channel.close()
