@@ -1,0 +1,162 @@
+"""From a portrait file to the picture that the model sees, in a worker thread.
+
+Holds no identity latents (`identity_cache` does) and calls no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from mirrorme.animate.v1 import animation_pb2 as pb
+from numpy.typing import NDArray
+from PIL import Image
+
+from mirrorme_service.errors import TimedOut
+from mirrorme_service.face_detector import Face, portrait_face
+from mirrorme_service.picture_file import PictureLimits, decode_picture
+from mirrorme_service.portrait_crop import (
+    CLOSE_UP,
+    UPPER_BODY,
+    CropBox,
+    centre_crop,
+    cut,
+    face_crop,
+    whole_picture,
+)
+
+
+class FaceFinder(Protocol):
+    """Finds faces; `FaceDetector` is one. Called from worker threads, several at once."""
+
+    def detect(self, picture: Image.Image) -> list[Face]:
+        """Faces in an RGB picture, the highest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedPortrait:
+    """A picture as the identity encoder takes it."""
+
+    pixels: NDArray[np.uint8]
+    """[H, W, 3], RGB; not to be changed."""
+    source_width_px: int
+    """Of the picture sent, upright."""
+    source_height_px: int
+    crop: CropBox
+    """The part of the picture that fills `pixels`."""
+
+    def to_info(self, portrait_id: str) -> pb.PortraitInfo:
+        """The same for the client."""
+        return pb.PortraitInfo(
+            portrait_id=portrait_id,
+            source_size=pb.FrameSize(
+                width_px=self.source_width_px, height_px=self.source_height_px
+            ),
+            crop=pb.CropBox(
+                x_px=self.crop.x_px,
+                y_px=self.crop.y_px,
+                width_px=self.crop.width_px,
+                height_px=self.crop.height_px,
+            ),
+        )
+
+
+def fit_portrait(
+    data: bytes,
+    crop_mode: pb.CropMode,
+    frame_size: tuple[int, int],
+    face_finder: FaceFinder,
+    limits: PictureLimits,
+    *,
+    field: str,
+) -> FittedPortrait:
+    """Decodes, finds the face where the mode needs one, cuts. Blocks.
+
+    Args:
+        data: the file's content.
+        crop_mode: one of the contract, not UNSPECIFIED.
+        frame_size: (width, height) in pixels.
+        face_finder: asked only by the modes that need a face.
+        limits: what is accepted.
+        field: the request's field that holds the file, for errors.
+
+    Raises:
+        InvalidRequest: reasons of `decode_picture` and `portrait_face`.
+    """
+    picture = decode_picture(data, limits, field=field)
+    match crop_mode:
+        case pb.CROP_MODE_CENTER:
+            box = centre_crop(picture.size, frame_size)
+        case pb.CROP_MODE_PAD:
+            box = whole_picture(picture.size, frame_size)
+        case pb.CROP_MODE_UPPER_BODY | pb.CROP_MODE_FACE:
+            face = portrait_face(face_finder.detect(picture), *picture.size, field=field)
+            framing = CLOSE_UP if crop_mode == pb.CROP_MODE_FACE else UPPER_BODY
+            box = face_crop(face, picture.size, frame_size, framing)
+        case _:
+            raise ValueError(f"not a crop mode in force: {crop_mode}")
+    pixels = cut(picture, box, frame_size)
+    pixels.flags.writeable = False
+    return FittedPortrait(pixels, picture.width, picture.height, box)
+
+
+class PortraitReader:
+    """Fits portraits in its own few threads, so that large ones take turns and no loop waits.
+
+    A picture may hold hundreds of megabytes while it is decoded: `num_threads` bounds how many do.
+    """
+
+    def __init__(
+        self,
+        frame_width_px: int,
+        frame_height_px: int,
+        face_finder: FaceFinder,
+        limits: PictureLimits | None = None,
+        *,
+        num_threads: int = 2,
+        max_time_s: float = 20.0,
+    ) -> None:
+        self._frame_size = (frame_width_px, frame_height_px)
+        self._face_finder = face_finder
+        self._limits = limits or PictureLimits()
+        self._max_time_s = max_time_s
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="portrait")
+
+    async def read(self, data: bytes, crop_mode: pb.CropMode, *, field: str) -> FittedPortrait:
+        """Fits one portrait. `field` names the request's field that holds the file, for errors.
+
+        Raises:
+            InvalidRequest: reasons of `fit_portrait`.
+            TimedOut: PORTRAIT_TIMED_OUT: waiting and decoding took longer than allowed.
+        """
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(
+            self._threads,
+            lambda: fit_portrait(
+                data,
+                crop_mode,
+                self._frame_size,
+                self._face_finder,
+                self._limits,
+                field=field,
+            ),
+        )
+        try:
+            return await asyncio.wait_for(work, self._max_time_s)
+        except TimeoutError as error:
+            raise TimedOut(
+                "PORTRAIT_TIMED_OUT",
+                f"the portrait was not ready after {self._max_time_s:g} s: try again, or send a "
+                "smaller picture",
+                field=field,
+                expected=f"at most {self._max_time_s:g} s",
+                retry_after_s=self._max_time_s,
+            ) from error
+
+    def close(self) -> None:
+        """Drops what waits; what is being decoded ends by itself. Idempotent."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
