@@ -1,0 +1,112 @@
+"""Arms from the shoulder to the wrist, placed so that they reach the hands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirrorme_training.portrait_cloth import body_coordinates, body_tone, cloth_color
+from mirrorme_training.portrait_scene import Scene
+from mirrorme_training.portrait_shapes import capsule, coverage, ripple, smoothstep
+
+UPPER_ARM = 1.45
+FOREARM = 1.25
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm in every frame; points are `[B, 2]` world."""
+
+    side: float
+    """+1: the person's left, on the picture's right."""
+    shoulder: Tensor
+    elbow: Tensor
+    wrist: Tensor
+    shown: Tensor
+    """[B] 1.0: the forearm comes up into the picture."""
+
+
+def solve_arms(scene: Scene) -> tuple[Arm, Arm]:
+    """The person's left and right arm."""
+    return _solve(scene, 0, 1.0), _solve(scene, 1, -1.0)
+
+
+def _solve(scene: Scene, index: int, side: float) -> Arm:
+    pose, clothes = scene.pose, scene.who.clothes
+    width, top = clothes.shoulder_width[:, 0, 0], clothes.shoulder_y[:, 0, 0]
+    x = pose.sway * 0.9 + side * (width - 0.34)
+    y = top + 0.48 - pose.shoulders[:, index] - 0.016 * pose.breath
+    shoulder = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
+    shown = pose.hand_shown[:, index]
+    hang = shoulder + torch.tensor([side * 0.2, UPPER_ARM], device=x.device)
+    wrist = pose.hands[:, index, 0, :2]
+    span = wrist - shoulder
+    distance = span.norm(dim=-1, keepdim=True).clamp(0.35, UPPER_ARM + FOREARM - 0.02)
+    along = (UPPER_ARM**2 - FOREARM**2 + distance**2) / (2 * distance)
+    height = (UPPER_ARM**2 - along**2).clamp_min(0).sqrt()
+    direction = span / span.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    normal = torch.stack([-direction[:, 1], direction[:, 0]], dim=-1)
+    outward = torch.tensor([side, 0.35], device=x.device)
+    normal = normal * torch.where((normal * outward).sum(-1, keepdim=True) > 0, 1.0, -1.0)
+    # Elbows point at the viewer more than to the side, which flattens the triangle.
+    bent = shoulder + direction * along + normal * height * 0.55
+    elbow = torch.where(shown[:, None] > 0, bent, hang)
+    below = hang + torch.tensor([-side * 0.05, FOREARM], device=x.device)
+    wrist = torch.where(shown[:, None] > 0, wrist, below)
+    return Arm(side, shoulder, elbow, wrist, shown)
+
+
+def paint_arm(scene: Scene, arm: Arm, *, upper: bool) -> None:
+    """The upper arm, or the forearm of hands that are shown."""
+    who, canvas = scene.who, scene.canvas
+    clothes = who.clothes
+    if not upper and float(arm.shown.max()) == 0.0:
+        return
+    start, end = (arm.shoulder, arm.elbow) if upper else (arm.elbow, arm.wrist)
+    points = torch.stack([start, end], dim=1)
+    grid = canvas.around(points, 0.45)
+    if grid.box.empty:
+        return
+    a = (start[:, 0, None, None], start[:, 1, None, None])
+    b = (end[:, 0, None, None], end[:, 1, None, None])
+    first, last = (0.345, 0.27) if upper else (0.25, 0.15)
+    flesh = 0.85 if upper else 0.8
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    length = torch.sqrt(dx * dx + dy * dy + 1e-6)
+    along = ((grid.x - a[0]) * dx + (grid.y - a[1]) * dy) / (length * length)
+    across = ((grid.x - a[0]) * -dy + (grid.y - a[1]) * dx) / length
+    radius = first + (last - first) * along.clamp(0, 1)
+    lit = across * -dy / length * who.light.x + across * dx / length * who.light.y
+    tone = 0.93 + 0.22 * lit / radius * who.light.contrast
+    end_share = 0.62 + 0.6 * clothes.sleeve if upper else -0.5 + 1.36 * clothes.sleeve
+    if upper:
+        begin = smoothstep(0.05, 0.6, along)
+        body_x, body_y = body_coordinates(scene, grid)
+        tone = body_tone(scene, body_x, body_y) * (1 - begin) + tone * begin
+    shown = torch.ones_like(tone) if upper else arm.shown[:, None, None]
+    skin_shape = capsule(grid.x, grid.y, a, b, first * flesh, last * flesh * 0.86)
+    skin_cover = coverage(skin_shape, grid.pixel) * shown
+    skin_tone = (0.55 + 0.5 * lit / radius * who.light.contrast).clamp(0, 1)
+    edge = smoothstep(-0.08, 0.0, skin_shape) * 0.3
+    skin = scene.lit(who.face.skin, skin_tone)
+    skin = skin + (who.face.shadow - skin) * edge[:, None]
+    canvas.paint(grid.box, skin, skin_cover)
+    cloth_shape = capsule(grid.x, grid.y, a, b, first, last * 1.08)
+    cuff = (along - end_share) * length
+    cloth_shape = torch.maximum(cloth_shape, cuff)
+    folds = ripple(along * 2.2, across * 2.0, clothes.phase, 5.0)
+    outline = smoothstep(-0.09, 0.0, cloth_shape)
+    if upper:
+        inner = smoothstep(0.05, -0.2, across * arm.side * -1.0) * smoothstep(-0.05, 0.55, along)
+        outline = outline * torch.maximum(inner, 0.35 * (along > 0.9))
+    tone = tone + 0.05 * folds - 0.2 * outline
+    stripe = smoothstep(0.25, 0.45, torch.sin(along * length * clothes.pattern_frequency * 2))
+    color = (
+        clothes.main + (clothes.second - clothes.main) * (stripe * clothes.stripes * 0.8)[:, None]
+    )
+    if upper:
+        color = cloth_color(scene, body_x, body_y) * (1 - begin)[:, None] + color * begin[:, None]
+    cloth_cover = coverage(cloth_shape, grid.pixel) * shown
+    canvas.paint(grid.box, color * tone[:, None], cloth_cover)
