@@ -170,7 +170,7 @@ class TritonEngine:
                 self._pool.succeeded(replica)
                 if call.faulty is not None and call.last_error is not None:
                     # What one server can do and another cannot is the other's fault.
-                    self._pool.failed(call.faulty, call.last_error)
+                    self._pool.failed(call.faulty, call.last_error, self._spec)
                 outputs = decode_response(self._spec, response, batch_size)
                 check_outputs(self._spec, outputs, batch_size)
                 return outputs
@@ -201,7 +201,7 @@ class TritonEngine:
         again = call.num_attempts < self._options.max_attempts
         match judge(error):
             case Verdict.UNREACHABLE | Verdict.TIMEOUT:
-                self._pool.failed(replica, failure)
+                self._pool.failed(replica, failure, self._spec)
             case Verdict.OVERLOADED | Verdict.EXPIRED:
                 again = again and self._pool.has_other(call.tried)
             case Verdict.FAULT:

@@ -57,17 +57,19 @@ async def check_server(
         if not ready.ready:
             raise EngineUnavailable(f"Triton at {address} is not ready yet")
         metadata = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
-        differences: list[str] = []
+        models: dict[str, list[str]] = {}
         for spec in manifest.engines:
-            differences += await _compare_engine(stub, manifest, spec, timeout_s)
+            for difference in await _compare_engine(stub, manifest, spec, timeout_s):
+                models.setdefault(difference, []).append(spec.name)
     except grpc.aio.AioRpcError as error:
         raise EngineUnavailable(
             f"Triton at {address}: {error.code().name}: {error.details()}"
         ) from error
-    if differences:
+    if models:
+        told = [f"model {', '.join(names)}: {text}" for text, names in models.items()]
         raise ManifestError(
             f"Triton at {address} does not serve the engines of this manifest "
-            f"(preset {manifest.preset}): {'; '.join(differences)}. Give both the same export"
+            f"(preset {manifest.preset}): {'; '.join(told)}. Give both the same export"
         )
     return metadata.version
 
@@ -86,17 +88,16 @@ async def _compare_engine(
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
-        return [f"model {spec.name} is missing on the server"]
+        return ["missing on the server"]
     if version not in metadata.versions:
         return [
-            f"model {spec.name}: the server has versions {', '.join(metadata.versions)}, "
+            f"the server has versions {', '.join(metadata.versions)}, "
             f"the manifest version {version}"
         ]
     response = await stub.ModelConfig(
         service_pb2.ModelConfigRequest(name=spec.name, version=version), timeout=timeout_s
     )
-    differences = compare_config(manifest, spec, response.config)
-    return [f"model {spec.name}: {difference}" for difference in differences]
+    return compare_config(manifest, spec, response.config)
 
 
 def compare_config(
@@ -112,6 +113,8 @@ def compare_config(
         got = config.parameters[key].string_value if key in config.parameters else "not said"
         if got != want:
             differences.append(f"{noun}: the server has {got}, the manifest {want}")
+            # Other weights are other files; one difference says enough.
+            break
     if config.max_batch_size < spec.max_batch_size:
         differences.append(
             f"max_batch_size: the server has {config.max_batch_size}, "

@@ -15,7 +15,7 @@ from mirrorme_engines.errors import (
     EngineUnavailable,
     ManifestError,
 )
-from mirrorme_engines.manifest import Manifest
+from mirrorme_engines.manifest import EngineSpec, Manifest
 from mirrorme_engines.triton_endpoints import Endpoint, Resolve, resolve_addresses
 from mirrorme_engines.triton_options import TritonOptions
 from mirrorme_engines.triton_replica import ReplicaStatus, TritonReplica
@@ -114,12 +114,13 @@ class TritonPool:
         """A call went well."""
         replica.num_failures = 0
 
-    def failed(self, replica: TritonReplica, error: Exception) -> None:
+    def failed(self, replica: TritonReplica, error: Exception, spec: EngineSpec) -> None:
         """A call failed by the server's fault: no more calls until a probe went well."""
         if replica.serving:
             logger.warning("Triton at %s is taken out: %s", replica.address, error)
             replica.num_failures += 1
         replica.trouble = error
+        replica.doubted = spec
         replica.serving = False
         replica.suspect.set()
 

@@ -9,11 +9,14 @@ import asyncio
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from mirrorme_engines.manifest import Manifest
-from mirrorme_engines.triton_model_check import check_server
+from mirrorme_engines.errors import EngineUnavailable
+from mirrorme_engines.manifest import EngineSpec, Manifest
+from mirrorme_engines.triton_model_check import check_server, model_version
 from mirrorme_engines.triton_options import TritonOptions
+from mirrorme_engines.triton_tensors import encode_request
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -56,6 +59,8 @@ class TritonReplica:
         self.idle.set()
         self.num_failures = 0
         self.trouble: Exception | None = None
+        self.doubted: EngineSpec | None = None
+        """An engine that failed here. A server with a dead model can still call itself ready."""
         self.last_picked = 0
         self.suspect = asyncio.Event()
         """Set by whoever sees a fault; the pool then probes before it sends further calls."""
@@ -76,12 +81,23 @@ class TritonReplica:
         return await self._stub.ModelInfer(request, timeout=timeout_s)
 
     async def probe(self, manifest: Manifest, timeout_s: float) -> None:
-        """Checks that the server is ready and serves the manifest's engines.
+        """Checks that the server is ready, serves the manifest's engines, and runs the doubted one.
 
         Raises:
             ManifestError, EngineUnavailable
         """
         self.version = await check_server(self._stub, self.address, manifest, timeout_s)
+        if (spec := self.doubted) is None:
+            return
+        zeros = {t.name: np.zeros((1, *t.dims), t.dtype) for t in spec.inputs}
+        try:
+            await self.infer(encode_request(spec, model_version(spec), zeros, 1), timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise EngineUnavailable(
+                f"Triton at {self.address} cannot run {spec.name}: "
+                f"{error.code().name}: {error.details()}"
+            ) from error
+        self.doubted = None
 
     async def watch_connection(self) -> None:
         """Sets `suspect` whenever the connection is lost: another server may be there next."""
