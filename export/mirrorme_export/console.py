@@ -1,0 +1,66 @@
+"""What a person sees of an export: steps with their times, tables, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from mirrorme_export.exporter import Export
+from mirrorme_export.parity import ParityReport, ParityRow
+
+
+class StepPrinter:
+    """Prints each step with its time; on a terminal, a spinner while it runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Surrounds one step."""
+        start_s = time.monotonic()
+        if not self._console.is_terminal:
+            self._console.print(f"… {name}", highlight=False)
+        with self._console.status(name):
+            yield
+        elapsed_s = time.monotonic() - start_s
+        self._console.print(f"[green]✓[/] {name:<32}{elapsed_s:>7.1f} s", highlight=False)
+
+
+def parity_table(report: ParityReport) -> Table:
+    """One line an output, one column a batch size."""
+    batch_sizes = list(dict.fromkeys(row.batch_size for row in report.rows))
+    table = Table(title="largest error, ONNX Runtime against torch")
+    table.add_column("engine", no_wrap=True)
+    for size in batch_sizes:
+        table.add_column(f"batch {size}", justify="right", no_wrap=True)
+    table.add_column("allowed", justify="right", no_wrap=True)
+    for outputs in dict.fromkeys((row.engine, row.output) for row in report.rows):
+        rows = [row for row in report.rows if (row.engine, row.output) == outputs]
+        table.add_row(outputs[0], *map(_error_cell, rows), f"{rows[0].limit:g}")
+    return table
+
+
+def _error_cell(row: ParityRow) -> str:
+    return f"[{'green' if row.passed else 'bold red'}]{row.max_abs_error:.1e}[/]"
+
+
+def engine_table(export: Export) -> Table:
+    """One line an engine."""
+    table = Table(title=str(export.folder))
+    table.add_column("engine", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("makes")
+    for spec in export.manifest.engines:
+        files = (export.folder / spec.file).parent.iterdir()
+        size_bytes = sum(file.stat().st_size for file in files)
+        table.add_row(
+            spec.name,
+            f"{size_bytes / 1e6:.1f} MB",
+            ", ".join(f"{tensor.name} {list(tensor.dims)}" for tensor in spec.outputs),
+        )
+    return table
