@@ -48,7 +48,7 @@ class DecoderGraph(nn.Module):
         num_frames, height, width = patches.shape[2:]
         p = self.decoder.patch_px
         # Clamped before it is moved, so that runtimes can join it with the convolution.
-        x = fold_frames(patches).clamp(0, 2 * HALF_RANGE).permute(0, 2, 3, 1)
+        x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE).permute(0, 2, 3, 1)
         x = x.reshape(-1, height, width, p, 3 * p).transpose(2, 3)
         x = x.reshape(-1, num_frames, p * height, p * width, 3)
         return x.round().to(torch.uint8)

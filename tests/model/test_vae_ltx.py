@@ -1,0 +1,127 @@
+"""LTX-Video's VAE against diffusers' AutoencoderKLLTXVideo, with the same weights."""
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import AutoencoderKLLTXVideo
+from mirrorme_model.ltx_keys import UNUSED_SINGLE_FILE_KEYS, vae_keys
+from mirrorme_model.vae import VideoVae
+from mirrorme_model.vae_config import VaeConfig, ltx_vae_config
+
+LTX = ltx_vae_config()
+SMALL = dataclasses.replace(
+    LTX,
+    encoder=dataclasses.replace(LTX.encoder, widths=(16, 32, 64, 128, 256)),
+    decoder=dataclasses.replace(LTX.decoder, widths=(128, 64, 32, 16)),
+)
+TOLERANCE = 1e-4
+
+
+def diffusers_vae(config: VaeConfig) -> AutoencoderKLLTXVideo:
+    encoder, decoder = config.encoder, config.decoder
+    num_up = len(decoder.widths) - 1
+    return AutoencoderKLLTXVideo(
+        latent_channels=config.latent_channels,
+        block_out_channels=encoder.widths,
+        down_block_types=("LTXVideo095DownBlock3D",) * len(encoder.downsamplings),
+        layers_per_block=encoder.num_blocks,
+        spatio_temporal_scaling=(True,) * len(encoder.downsamplings),
+        downsample_type=encoder.downsamplings,
+        # diffusers counts from the finest stage, and names its widths before upsampling.
+        decoder_block_out_channels=decoder.widths[:num_up][::-1],
+        decoder_layers_per_block=decoder.num_blocks[::-1],
+        decoder_spatio_temporal_scaling=(True,) * num_up,
+        decoder_inject_noise=(False,) * (num_up + 1),
+        upsample_residual=(True,) * num_up,
+        upsample_factor=(2,) * num_up,
+        timestep_conditioning=True,
+        patch_size=config.patch_px,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[VideoVae, AutoencoderKLLTXVideo]:
+    torch.manual_seed(0)
+    theirs = diffusers_vae(SMALL).eval()
+    theirs.latents_mean.normal_()
+    theirs.latents_std.uniform_(0.5, 2)
+    ours = VideoVae(SMALL).eval()
+    weights = theirs.state_dict()
+    keys = vae_keys(ours.state_dict(), SMALL, "diffusers")
+    assert sorted(keys.values()) == sorted(weights)
+    ours.load_state_dict({own: weights[name] for own, name in keys.items()})
+    return ours, theirs
+
+
+@pytest.mark.parametrize("num_frames", [1, 9, 25])
+@torch.no_grad()
+def test_encoder_parity(pair: tuple[VideoVae, AutoencoderKLLTXVideo], num_frames: int) -> None:
+    ours, theirs = pair
+    frames = torch.rand(1, 3, num_frames, 96, 64) * 2 - 1
+    expected = theirs.encode(frames).latent_dist
+    mean, log_variance = ours.encoder(frames)
+    assert (mean - expected.mean).abs().max() <= TOLERANCE
+    assert (log_variance - expected.logvar).abs().max() <= TOLERANCE
+    assert mean.std() > 1e-2
+
+
+@pytest.mark.parametrize("num_latents", [1, 2, 4])
+@torch.no_grad()
+def test_decoder_parity(pair: tuple[VideoVae, AutoencoderKLLTXVideo], num_latents: int) -> None:
+    ours, theirs = pair
+    latents = torch.randn(1, 128, num_latents, 3, 2)
+    expected = theirs.decode(latents, torch.tensor([0.05])).sample
+    frames = ours.decoder(latents)
+    assert frames.shape == expected.shape == (1, 3, 8 * num_latents - 7, 96, 64)
+    assert (frames - expected).abs().max() <= TOLERANCE
+    assert frames.std() > 1e-2
+
+
+@torch.no_grad()
+def test_timestep_matters(pair: tuple[VideoVae, AutoencoderKLLTXVideo]) -> None:
+    ours, theirs = pair
+    latents = torch.randn(1, 128, 2, 2, 2)
+    other = theirs.decode(latents, torch.tensor([0.5])).sample
+    assert (ours.decoder(latents) - other).abs().max() > 10 * TOLERANCE
+
+
+def test_full_size_has_the_shapes_of_diffusers() -> None:
+    with torch.device("meta"):
+        ours, theirs = VideoVae(LTX), diffusers_vae(LTX)
+    own = ours.state_dict()
+    keys = vae_keys(own, LTX, "diffusers")
+    shapes = {name: tuple(tensor.shape) for name, tensor in theirs.state_dict().items()}
+    assert {keys[name]: tuple(tensor.shape) for name, tensor in own.items()} == shapes
+    assert all(tensor.is_meta for tensor in own.values())
+
+
+def test_single_file_names() -> None:
+    """As diffusers' own converter reads them: the other direction, written by others."""
+    from diffusers.loaders.single_file_utils import convert_ltx_vae_checkpoint_to_diffusers
+
+    with torch.device("meta"):
+        own = VideoVae(LTX).state_dict()
+    single, folder = (vae_keys(own, LTX, layout) for layout in ("single_file", "diffusers"))
+    assert UNUSED_SINGLE_FILE_KEYS.isdisjoint(single.values())
+    assert set(single.values()) >= {
+        "vae.per_channel_statistics.mean-of-means",
+        "vae.per_channel_statistics.std-of-means",
+        "vae.encoder.down_blocks.1.conv.conv.weight",
+        "vae.decoder.up_blocks.6.res_blocks.4.conv2.conv.bias",
+        "vae.decoder.last_time_embedder.timestep_embedder.linear_2.weight",
+    }
+    converted = convert_ltx_vae_checkpoint_to_diffusers(
+        {single[name]: tensor for name, tensor in own.items()}
+    )
+    assert {name: tuple(t.shape) for name, t in converted.items()} == {
+        folder[name]: tuple(t.shape) for name, t in own.items()
+    }
+
+
+def test_foreign_keys_are_refused() -> None:
+    for layout in ("single_file", "diffusers"):
+        with pytest.raises(ValueError, match=r"quantizer\.weight"):
+            vae_keys(["quantizer.weight"], LTX, layout)
