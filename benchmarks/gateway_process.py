@@ -1,0 +1,62 @@
+"""A gateway of its own process, for benchmarks to measure from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from mirrorme_client import AnimationClient
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway and a client connected to it."""
+
+    client: AnimationClient
+    process: psutil.Process
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that the gateway has used since its start."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        return self.process.memory_info().rss / 2**20
+
+
+@asynccontextmanager
+async def running_gateway(engines: Path, log: Path, *flags: str) -> AsyncIterator[Gateway]:
+    """Starts `python -m mirrorme_service`, waits until it serves, and stops it at the end."""
+    port, metrics_port = _free_port(), _free_port()
+    command = [sys.executable, "-m", "mirrorme_service", "--engines", str(engines)]
+    command += ["--port", str(port), "--metrics-port", str(metrics_port), *flags]
+    with log.open("wb") as output:
+        child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+    target = f"127.0.0.1:{port}"
+    try:
+        async with AnimationClient(target, connect_timeout_s=START_TIMEOUT_S) as client:
+            yield Gateway(client, psutil.Process(child.pid))
+    finally:
+        if child.returncode is None:
+            child.terminate()
+        code = await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
+    if code != 0:
+        raise RuntimeError(f"the gateway ended with {code}; see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
