@@ -33,3 +33,47 @@ def make_examples(output: Path) -> None:
             click.echo(f"{path}  {path.stat().st_size / 1000:.0f} kB")
     except SpeechError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command("preview")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of speech and movement.")
+@click.option("--identity", type=int, default=None, help="Seed of the person; drawn if not given.")
+@click.option("--seconds", type=click.FloatRange(0.5, 120), default=8.0, show_default=True)
+@click.option("--size", type=click.IntRange(64, 1024), default=384, show_default=True)
+@click.option("--close-up", is_flag=True, help="Head and shoulders instead of half a body.")
+@click.option("--clean", is_flag=True, help="Leave out rooms, noise and lines.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("clip.mp4")
+)
+def preview(
+    seed: int,
+    identity: int | None,
+    seconds: float,
+    size: int,
+    close_up: bool,
+    clean: bool,
+    output: Path,
+) -> None:
+    """Make one training clip as MP4, to look at."""
+    from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
+    from mirrorme_training.clip_video import write_clip
+    from mirrorme_training.motion_noise import FRAME_RATE
+    from mirrorme_training.speech_augment import AugmentConfig
+
+    config = ClipConfig(
+        num_frames=max(FRAME_RATE // 2, round(seconds * FRAME_RATE)),
+        framing="close_up" if close_up else "half_body",
+        idle=0.0,
+        augment=None if clean else AugmentConfig(),
+    )
+    try:
+        clip = ClipGenerator(config).make(seed, identity)
+    except SpeechError as error:
+        raise click.ClickException(str(error)) from error
+    write_clip(clip, output, size)
+    voice = clip.voice
+    click.echo(
+        f"{output}: {voice.engine} {voice.name} {voice.variant}".rstrip() if voice else output
+    )
+    for text in clip.texts:
+        click.echo(f"  {text}")

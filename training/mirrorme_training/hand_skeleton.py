@@ -25,7 +25,7 @@ class HandShape(Batched):
 
     curl: Tensor
     """[B, 4, 3] bend of index, middle, ring and little finger at their three joints."""
-    spread: Tensor
+    fan: Tensor
     """[B] fan between the fingers."""
     thumb: Tensor
     """[B, 2] away from the palm's side (0 folded in, 1 stretched out), bend."""
@@ -54,7 +54,7 @@ def hand_keypoints(shape: HandShape, side: float) -> Tensor:
 
 
 def _finger(shape: HandShape, finger: int) -> list[Tensor]:
-    fan = shape.spread * (finger - 1.4)
+    fan = shape.fan * (finger - 1.4)
     x, y = _KNUCKLES[finger]
     point = torch.zeros_like(shape.wrist)
     point[:, 0], point[:, 1] = x, y

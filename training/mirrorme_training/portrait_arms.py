@@ -11,8 +11,11 @@ from mirrorme_training.portrait_cloth import body_coordinates, body_tone, cloth_
 from mirrorme_training.portrait_scene import Scene
 from mirrorme_training.portrait_shapes import capsule, coverage, ripple, smoothstep
 
-UPPER_ARM = 1.45
+UPPER_ARM = 1.5
+"""Seen length of a hanging upper arm, world units. Elbows stay low and beside the body; the forearm
+makes up for the rest by pointing at the viewer."""
 FOREARM = 1.25
+"""Length of a hanging forearm, world units."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,11 @@ def _solve(scene: Scene, index: int, side: float) -> Arm:
     y = top + 0.48 - pose.shoulders[:, index] - 0.016 * pose.breath
     shoulder = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
     shown = pose.hand_shown[:, index]
-    hang = shoulder + torch.tensor([side * 0.2, UPPER_ARM], device=x.device)
     wrist = pose.hands[:, index, 0, :2]
-    span = wrist - shoulder
-    distance = span.norm(dim=-1, keepdim=True).clamp(0.35, UPPER_ARM + FOREARM - 0.02)
-    along = (UPPER_ARM**2 - FOREARM**2 + distance**2) / (2 * distance)
-    height = (UPPER_ARM**2 - along**2).clamp_min(0).sqrt()
-    direction = span / span.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    normal = torch.stack([-direction[:, 1], direction[:, 0]], dim=-1)
-    outward = torch.tensor([side, 0.35], device=x.device)
-    normal = normal * torch.where((normal * outward).sum(-1, keepdim=True) > 0, 1.0, -1.0)
-    # Elbows point at the viewer more than to the side, which flattens the triangle.
-    bent = shoulder + direction * along + normal * height * 0.55
-    elbow = torch.where(shown[:, None] > 0, bent, hang)
-    below = hang + torch.tensor([-side * 0.05, FOREARM], device=x.device)
+    raised = ((2.9 - wrist[:, 1]) / 1.6).clamp(0, 1) * shown
+    across = torch.stack([side * (0.17 + 0.16 * raised), UPPER_ARM - 0.32 * raised], dim=-1)
+    elbow = shoulder + across
+    below = elbow + torch.tensor([-side * 0.05, FOREARM], device=x.device)
     wrist = torch.where(shown[:, None] > 0, wrist, below)
     return Arm(side, shoulder, elbow, wrist, shown)
 

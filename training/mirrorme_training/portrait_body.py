@@ -75,7 +75,7 @@ def _neckline(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     slope = clothes.neck_half_width / depth
     pointed = (x.abs() - clothes.neck_half_width * (1 - fall)) / torch.sqrt(1 + slope * slope)
     pointed = torch.maximum(pointed, NECK_TOP - 0.2 - y)
-    return round_ + (pointed - round_) * clothes.v_neck
+    return round_ + (pointed - round_) * clothes.v_neck + 9.0 * clothes.turtleneck
 
 
 def _paint_collarbones(scene: Scene, grid: Grid, x: Tensor, y: Tensor, opening: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mirrorme_training.portrait_canvas import Grid
+from mirrorme_training.portrait_canvas import Box, Grid
 from mirrorme_training.portrait_head import FaceField
 from mirrorme_training.portrait_scene import Scene
 from mirrorme_training.portrait_shapes import (
@@ -49,6 +49,7 @@ def _fall(scene: Scene, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
     x = grid.x - top[0] * (1 - down) - sway * down
     start = who.face.width + 0.03 + hair.side
     half = start + (hair.back_width - start) * smoothstep(-0.2, 1.3, grid.y)
+    half = half * torch.sqrt((1 - ((0.05 - grid.y).clamp_min(0) / 0.8) ** 2).clamp_min(1e-3))
     wave = hair.curl * torch.sin(grid.y * hair.curl_frequency + hair.phase[:, 0])
     return x, half, wave * smoothstep(-0.2, 0.6, grid.y)
 
@@ -89,7 +90,7 @@ def paint_back_hair(scene: Scene) -> None:
     )
 
 
-def _column(scene: Scene, half_width: float, bottom: float):
+def _column(scene: Scene, half_width: float, bottom: float) -> Box:
     canvas = scene.canvas
     points = torch.tensor([[[-half_width, -1.9], [half_width, bottom]]], device=scene.pose.device)
     sway = scene.pose.sway[:, None, None] * torch.tensor([1.0, 0.0], device=scene.pose.device)

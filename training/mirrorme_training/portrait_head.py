@@ -14,7 +14,7 @@ from mirrorme_training.portrait_canvas import Box, Canvas, Grid
 from mirrorme_training.portrait_identity import Identity
 from mirrorme_training.portrait_pose import HEAD_CONTROLS, Pose
 
-RADII = (0.84, 1.24, 0.92)
+RADII = (0.84, 1.24, 0.64)
 """Of the ellipsoid that features are painted on, world units."""
 PIVOT = (0.0, 0.72, -0.3)
 """What the head turns about, at the top of the neck."""

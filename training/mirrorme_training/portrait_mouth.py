@@ -11,7 +11,7 @@ from mirrorme_training.portrait_head import FaceField
 from mirrorme_training.portrait_scene import Scene
 from mirrorme_training.portrait_shapes import bump, coverage, ellipse, smoothstep
 
-OPENING = 0.185
+OPENING = 0.225
 """Distance between the lips at `jawOpen` 1, world units."""
 
 
@@ -99,7 +99,7 @@ def paint_mouth(scene: Scene) -> tuple[FaceField, Tensor, Tensor]:
     corner = torch.where(t > 0, lips.left_corner, lips.right_corner)
     v = field.y - lips.y + corner * t * t
     bend = arch.clamp_min(1e-6) ** (1.0 - 0.48 * lips.roundness)
-    inner_top, inner_end = -lips.rise * bend, lips.fall * bend
+    inner_top, inner_end = -lips.rise * bend, lips.fall * bend**0.8
     swell = arch.clamp_min(1e-6) ** 0.62
     notch = (
         1
@@ -167,10 +167,10 @@ def _paint_inside(
         box, flesh * (1.25 - 0.3 * shade)[:, None], coverage(mound, pixel) * opening * 0.95
     )
     rest = mouth.y + 0.012 * scene.control("jawOpen") - lips.y
-    teeth_end = rest + 0.042 - 0.035 * t * t
+    teeth_end = rest + 0.034 - 0.03 * t * t
     upper_teeth = coverage(v - teeth_end, pixel) * smoothstep(1.0, 0.8, t.abs())
     white = mouth.teeth * (1.0 - 0.22 * t * t)[:, None]
-    canvas.paint(box, white, upper_teeth * opening)
+    canvas.paint(box, white, upper_teeth * opening * (1 - 0.7 * lips.roundness))
     fall = 0.86 * OPENING * scene.control("jawOpen")
     lower_edge = fall - 0.008 + 0.02 * t * t
     lower_teeth = coverage(lower_edge - v, pixel) * smoothstep(0.85, 0.65, t.abs())

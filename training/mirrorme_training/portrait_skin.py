@@ -18,7 +18,7 @@ from mirrorme_training.portrait_shapes import (
     union,
 )
 
-JAW_DROP = 0.15
+JAW_DROP = 0.17
 """How far the chin falls when the jaw is fully open, world units."""
 
 
@@ -44,8 +44,8 @@ def face_outline(scene: Scene, field: FaceField) -> Tensor:
     ahead = scene.pose.control("jawForward")
     puff = 0.05 * scene.pose.control("cheekPuff")
     skull = anchor(zero, zero - 0.20, -0.08)
-    middle_top = anchor(zero, zero + 0.15, 0.25)
-    middle_end = anchor(zero, chin_y - 0.32 + drop * 0.8, 0.42)
+    middle_top = anchor(zero, zero + 0.15, 0.18)
+    middle_end = anchor(zero, chin_y - 0.32 + drop * 0.8, 0.34)
     roll = scene.head.roll[:, None, None]
     rx, ry = x - skull[0], y - skull[1]
     cos, sin = roll.cos(), roll.sin()
@@ -53,9 +53,9 @@ def face_outline(scene: Scene, field: FaceField) -> Tensor:
     middle = capsule(x, y, middle_top, middle_end, face.width - 0.2, 0.27)
     shape = union(shape, middle, 0.1)
     for side in (-1.0, 1.0):
-        cheek = anchor(side * (width - 0.27 + puff), zero + 0.20, 0.22)
-        corner = anchor(side * (jaw - 0.16 + puff) + 0.6 * aside, 0.56 + drop * 0.55, 0.24)
-        end = anchor(side * chin * 0.55 + aside, chin_y - chin + drop + 0.03 * ahead, 0.5)
+        cheek = anchor(side * (width - 0.27 + puff), zero + 0.20, 0.16)
+        corner = anchor(side * (jaw - 0.16 + puff) + 0.6 * aside, 0.56 + drop * 0.55, 0.16)
+        end = anchor(side * chin * 0.55 + aside, chin_y - chin + drop + 0.03 * ahead, 0.40)
         shape = union(shape, capsule(x, y, cheek, corner, 0.26, 0.17), 0.1)
         shape = union(shape, capsule(x, y, corner, end, 0.17, face.chin_radius), 0.1)
     return shape
@@ -152,9 +152,9 @@ def _hollows(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     who = scene.who
     eyes, mouth = who.eyes, who.mouth
     socket_x, socket_y = x.abs() - eyes.spacing, y - eyes.y
-    dark = 0.32 * bump(socket_x + 0.06, socket_y + 0.07, 0.17, 0.09)
+    dark = 0.5 * bump(socket_x + 0.06, socket_y + 0.06, 0.18, 0.10)
     dark = dark + 0.12 * bump(socket_x + 0.02, socket_y - 0.13, 0.14, 0.05)
-    dark = dark + 0.3 * bump(x, y - mouth.y - mouth.lower - 0.075, 0.13, 0.035)
+    dark = dark + 0.4 * bump(x, y - mouth.y - mouth.lower - 0.075, 0.14, 0.04)
     smile = 0.5 * (scene.control("mouthSmileLeft") + scene.control("mouthSmileRight"))
     sneer = torch.where(x > 0, scene.control("noseSneerLeft"), scene.control("noseSneerRight"))
     wrinkle = smoothstep(0.018, 0.0, (y - 0.12 - 0.5 * x.abs()).abs() - 0.004)
