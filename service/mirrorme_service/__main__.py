@@ -1,0 +1,5 @@
+"""`python -m mirrorme_service`: runs the gateway."""
+
+from mirrorme_service.main import main
+
+main()

@@ -1,0 +1,59 @@
+"""Places for sessions: taken or refused at once, given back however the session ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mirrorme_service.errors import AtCapacity, ServerUnavailable
+from mirrorme_service.metrics import Metrics
+
+_RETRY_AFTER_S = 2.0
+
+
+class Admission:
+    """Counts the sessions of one gateway."""
+
+    def __init__(self, max_sessions: int, metrics: Metrics) -> None:
+        self._max_sessions = max_sessions
+        self._num_active = 0
+        self._draining = False
+        self._metrics = metrics
+        metrics.sessions_capacity.set(max_sessions)
+
+    @property
+    def num_active(self) -> int:
+        """Sessions that hold a place."""
+        return self._num_active
+
+    def drain(self) -> None:
+        """Refuses all further sessions."""
+        self._draining = True
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place for as long as the context lasts.
+
+        Raises:
+            AtCapacity: all are taken.
+            ServerUnavailable: the server drains.
+        """
+        if self._draining:
+            message = "the server is shutting down: open the session on another one"
+            raise ServerUnavailable("SERVER_DRAINING", message, retry_after_s=_RETRY_AFTER_S)
+        if self._num_active >= self._max_sessions:
+            raise AtCapacity(
+                "SESSIONS_FULL",
+                f"{self._num_active} of {self._max_sessions} sessions are running: try again in "
+                f"{_RETRY_AFTER_S:g} s, or another server",
+                got=f"{self._num_active} running",
+                expected=f"fewer than {self._max_sessions}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._num_active += 1
+        self._metrics.sessions_active.set(self._num_active)
+        try:
+            yield
+        finally:
+            self._num_active -= 1
+            self._metrics.sessions_active.set(self._num_active)

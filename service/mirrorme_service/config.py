@@ -1,0 +1,104 @@
+"""The gateway's settings, validated. Nothing here reads the environment or arguments: `main` does.
+
+The text beside each type is what `--help` and the documentation show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
+
+from mirrorme_engines.batcher import BatchOptions
+from mirrorme_engines.engine_options import Device, EngineOptions, Platform
+
+from mirrorme_service.log_format import LogFormat, LogLevel
+
+ENVIRONMENT_PREFIX = "MIRRORME"
+# What a request holds beside the portrait's bytes.
+_MESSAGE_MARGIN_BYTES = 64 << 10
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be. Names the setting, what was got and what is wanted."""
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """All settings of one gateway process."""
+
+    engines: Annotated[Path, "Folder of the exported engines."] = Path("engines/repository/demo")
+    platform: Annotated[Platform, "What runs the engines."] = "onnxruntime"
+    device: Annotated[Device, "Where the engines run."] = "cpu"
+    threads: Annotated[int, "CPU threads of one engine; engines run beside each other."] = 1
+
+    host: Annotated[str, "Address to listen on; 0.0.0.0 for all."] = "127.0.0.1"
+    port: Annotated[int, "Port of the service. 0: any free one."] = 50051
+    metrics_port: Annotated[int, "Port of the Prometheus metrics. 0: any free one."] = 9464
+
+    max_sessions: Annotated[int, "Sessions at once; one more is refused."] = 8
+    max_message_bytes: Annotated[int, "Bytes of one request message."] = 16 << 20
+    max_portrait_bytes: Annotated[int, "Bytes of a portrait file."] = 10 << 20
+    max_portrait_pixels: Annotated[int, "Pixels of a portrait."] = 40_000_000
+    max_buffered_audio_s: Annotated[float, "Audio that may wait; then a session is not read."] = (
+        30.0
+    )
+    max_poses_ahead_s: Annotated[float, "Hand poses and controls may be so far ahead."] = 60.0
+    max_session_s: Annotated[float, "Length of a session, in media time."] = 14_400.0
+    max_idle_s: Annotated[float, "A session in which nothing moves for so long is ended."] = 60.0
+
+    identity_cache_bytes: Annotated[int, "Memory for encoded portraits."] = 256 << 20
+    portrait_ttl_s: Annotated[float, "A portrait unused for so long is forgotten."] = 3600.0
+
+    engine_timeout_s: Annotated[float, "Deadline of one engine call, queueing included."] = 10.0
+    engine_attempts: Annotated[int, "How often a call is made while its errors may pass."] = 3
+    engine_queue_calls: Annotated[int, "Calls that may wait for one engine."] = 64
+
+    drain_s: Annotated[float, "Time for running sessions to end after SIGTERM."] = 30.0
+    log_format: Annotated[LogFormat, "Lines for people, or JSON."] = "text"
+    log_level: Annotated[LogLevel, "The least severe level that is logged."] = "info"
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        for name in ("port", "metrics_port"):
+            self._check(name, 0 <= getattr(self, name) <= 65535, "0 to 65535")
+        if self.port and self.port == self.metrics_port:
+            raise ConfigError(f"port and metrics_port are both {self.port}: want two ports")
+        counts = ("threads", "max_sessions", "max_portrait_bytes", "max_portrait_pixels")
+        for name in (*counts, "identity_cache_bytes", "engine_attempts", "engine_queue_calls"):
+            self._check(name, getattr(self, name) >= 1, "1 or more")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_s"):
+                least = 0 if field.name == "drain_s" else 1e-3
+                self._check(field.name, least <= value < math.inf, f"{least:g} or more seconds")
+        for name, kind in (
+            ("platform", Platform),
+            ("device", Device),
+            ("log_format", LogFormat),
+            ("log_level", LogLevel),
+        ):
+            choices = get_args(kind)
+            self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        least_bytes = self.max_portrait_bytes + _MESSAGE_MARGIN_BYTES
+        wanted = f"{least_bytes} or more, for a portrait of max_portrait_bytes"
+        self._check("max_message_bytes", least_bytes <= self.max_message_bytes < 1 << 31, wanted)
+
+    def engine_options(self) -> EngineOptions:
+        """The engines' part."""
+        batch = BatchOptions(
+            max_waiting_calls=self.engine_queue_calls, default_timeout_s=self.engine_timeout_s
+        )
+        return EngineOptions(
+            platform=self.platform, device=self.device, num_threads=self.threads, batch=batch
+        )
+
+    def _check(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} is {getattr(self, name)!r}: want {wanted}")

@@ -1,0 +1,71 @@
+"""The border to gRPC: whatever an RPC raises becomes one status with `google.rpc` details.
+
+Here and in `main` alone is `Exception` caught.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+from grpc_status import rpc_status
+from mirrorme_engines.errors import EngineError
+
+from mirrorme_service.errors import AnimationError, InternalFault, from_engine
+from mirrorme_service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def error_border(
+    context: grpc.aio.ServicerContext, rpc: str, metrics: Metrics
+) -> AsyncIterator[None]:
+    """Ends the RPC with the error that is raised inside. A cancelled RPC stays cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        refusal = as_animation_error(error)
+        code = refusal.status_code
+        if code is grpc.StatusCode.INTERNAL:
+            log.error("%s failed: %s: %s", rpc, refusal.reason, refusal, exc_info=error)
+        else:
+            log.info("%s ended: %s %s: %s", rpc, code.name, refusal.reason, refusal)
+        metrics.errors.labels(rpc, code.name, refusal.reason).inc()
+        status = rpc_status.to_status(refusal.to_status())
+        try:
+            # The type stubs lack the method.
+            await context.abort_with_status(status)  # pyright: ignore[reportAttributeAccessIssue]
+        except grpc.aio.InternalError:
+            log.info("%s: the client went away before it was told", rpc)
+
+
+def is_client_gone(error: BaseException) -> bool:
+    """Whether nobody is left to be told: the RPC was cancelled, or cannot be written to."""
+    return all(
+        isinstance(leaf, asyncio.CancelledError | grpc.aio.BaseError) for leaf in _leaves(error)
+    )
+
+
+def as_animation_error(error: BaseException) -> AnimationError:
+    """The error in the gateway's words; of a group, the one that says most to the caller."""
+    errors = [
+        from_engine(leaf) if isinstance(leaf, EngineError) else leaf for leaf in _leaves(error)
+    ]
+    for leaf in errors:
+        if isinstance(leaf, AnimationError):
+            return leaf
+    kind = type(errors[0]).__name__
+    message = f"the server met a fault of its own ({kind}): report it with the session's id"
+    return InternalFault("INTERNAL_FAULT", message)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

@@ -1,0 +1,194 @@
+"""The gateway's process parts: engines, gRPC server, health, reflection, metrics port.
+
+Starts them in order, and stops them in the reverse order: no new sessions, running ones end within
+their grace, then engines and metrics close. Signals are `main`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeAlias
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from mirrorme.animate.v1 import animation_pb2, animation_pb2_grpc
+from mirrorme_engines.engine import EngineSet
+from mirrorme_engines.observer import EngineObserver
+from mirrorme_engines.open_engines import open_engines
+from prometheus_client import start_http_server
+
+from mirrorme_service.admission import Admission
+from mirrorme_service.config import ServiceConfig
+from mirrorme_service.engine_calls import EngineCalls
+from mirrorme_service.face_detector import FaceDetector
+from mirrorme_service.identity_cache import IdentityCache
+from mirrorme_service.metrics import Metrics
+from mirrorme_service.model import Model
+from mirrorme_service.picture_file import PictureLimits
+from mirrorme_service.portrait import FaceFinder, PortraitReader
+from mirrorme_service.servicer import AnimationServicer
+
+SERVICE_NAME = animation_pb2.DESCRIPTOR.services_by_name["AnimationService"].full_name
+# Beyond the places for sessions: capabilities, portraits, health. Past that gRPC itself refuses.
+_OTHER_RPCS = 64
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message says what to do."""
+
+
+OpenEngines: TypeAlias = Callable[[ServiceConfig, EngineObserver], Awaitable[EngineSet]]
+
+
+async def _open_engines(config: ServiceConfig, observer: EngineObserver) -> EngineSet:
+    return await open_engines(config.engines, config.engine_options(), observer)
+
+
+class Server:
+    """A running gateway. Made by `start`, ended by `stop`."""
+
+    config: ServiceConfig
+    model: Model
+    port: int
+    metrics_port: int
+
+    def __init__(self, config: ServiceConfig) -> None:
+        """Use `start`."""
+        self.config = config
+        self.metrics = Metrics()
+        self.admission = Admission(config.max_sessions, self.metrics)
+        self._grpc = _new_grpc_server(config)
+        # Bound by the module at run time only.
+        self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
+        self._closing = AsyncExitStack()
+
+    @classmethod
+    async def start(
+        cls,
+        config: ServiceConfig,
+        open_engines: OpenEngines = _open_engines,
+        face_finder: FaceFinder | None = None,
+    ) -> Server:
+        """Opens what the config says and serves.
+
+        Args:
+            config: all settings.
+            open_engines: opens the engines; the server closes them.
+            face_finder: instead of the bundled one.
+
+        Raises:
+            StartError: a port is taken.
+            EngineError: the engines cannot be opened.
+        """
+        server = cls(config)
+        try:
+            server.metrics_port = server._serve_metrics()
+            engines = await open_engines(config, server.metrics)
+            server._closing.push_async_callback(engines.close)
+            calls = EngineCalls(config.engine_timeout_s, config.engine_attempts, server.metrics)
+            server.model = Model(engines, calls)
+            await server._serve(face_finder or await asyncio.to_thread(FaceDetector))
+        except BaseException:
+            await server._closing.aclose()
+            raise
+        return server
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuses new sessions at once, waits up to `grace_s` for running ones, closes all."""
+        self.admission.drain()
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(grace_s)
+        await self._closing.aclose()
+
+    async def _serve(self, face_finder: FaceFinder) -> None:
+        version = importlib.metadata.version("mirrorme")
+        identities = self._new_identity_cache(face_finder)
+        servicer = AnimationServicer(
+            self.config, self.model, identities, self.admission, self.metrics, version
+        )
+        animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        self._describe(version)
+        self.port = _bind(self._grpc, self.config)
+        self._closing.push_async_callback(self._grpc.stop, None)
+        await self._grpc.start()
+        for service in ("", SERVICE_NAME):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    def _new_identity_cache(self, face_finder: FaceFinder) -> IdentityCache:
+        config, manifest = self.config, self.model.manifest
+        reader = PortraitReader(
+            manifest.video.width_px,
+            manifest.video.height_px,
+            face_finder,
+            PictureLimits(config.max_portrait_bytes, config.max_portrait_pixels),
+        )
+        self._closing.callback(reader.close)
+        return IdentityCache(
+            reader.read,
+            self.model.encode_identity,
+            manifest.weights_sha256,
+            max_bytes=config.identity_cache_bytes,
+            ttl_s=config.portrait_ttl_s,
+            observer=self.metrics,
+        )
+
+    def _serve_metrics(self) -> int:
+        config = self.config
+        try:
+            server, _ = start_http_server(config.metrics_port, config.host, self.metrics.registry)
+        except OSError as error:
+            raise StartError(
+                f"cannot serve metrics on {config.host}:{config.metrics_port}: {error.strerror}: "
+                "choose --metrics-port"
+            ) from error
+        self._closing.callback(server.server_close)
+        # Waits for the thread's next look.
+        self._closing.push_async_callback(asyncio.to_thread, server.shutdown)
+        return server.server_port
+
+    def _describe(self, version: str) -> None:
+        manifest = self.model.manifest
+        self.metrics.build_info.labels(
+            version,
+            manifest.preset,
+            manifest.weights_sha256,
+            self.model.platform,
+            str(manifest.trained).lower(),
+        ).set(1)
+
+
+def _new_grpc_server(config: ServiceConfig) -> grpc.aio.Server:
+    options = (
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # A second server on the same port is a mistake, not a way to share load.
+        ("grpc.so_reuseport", 0),
+        # A client that vanished without a word is noticed within these.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients may ping as often as is sensible, also between streams.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    )
+    server = grpc.aio.server(
+        options=options, maximum_concurrent_rpcs=config.max_sessions + _OTHER_RPCS
+    )
+    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return server
+
+
+def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    address = f"{host}:{config.port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartError(
+            f"cannot listen on {address}: is another server running there? Choose --port and --host"
+        ) from error

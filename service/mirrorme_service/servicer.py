@@ -1,0 +1,169 @@
+"""The RPCs of AnimationService: each admits, checks, and hands over to what does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import grpc.aio
+from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme.animate.v1 import animation_pb2_grpc
+
+from mirrorme_service.admission import Admission
+from mirrorme_service.capabilities import capabilities
+from mirrorme_service.config import ServiceConfig
+from mirrorme_service.error_border import error_border, is_client_gone
+from mirrorme_service.errors import FailedPrecondition, NotFound, TimedOut
+from mirrorme_service.identity_cache import Identity, IdentityCache
+from mirrorme_service.log_format import logged_session
+from mirrorme_service.metrics import Metrics
+from mirrorme_service.model import Model
+from mirrorme_service.request_validation import check_crop_mode, check_preset
+from mirrorme_service.served_fields import check_known, check_served, unserved_fields
+from mirrorme_service.session import Session
+from mirrorme_service.session_config import effective_config
+
+log = logging.getLogger(__name__)
+
+
+class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
+    """Serves one model. Owns nothing but the admission's count."""
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        model: Model,
+        identities: IdentityCache,
+        admission: Admission,
+        metrics: Metrics,
+        version: str,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._identities = identities
+        self._admission = admission
+        self._metrics = metrics
+        self._version = version
+        self._unserved = unserved_fields(model.manifest)
+        self._capabilities = capabilities(model, config, version)
+
+    async def GetCapabilities(
+        self, request: pb.GetCapabilitiesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetCapabilitiesResponse:
+        """What this server offers."""
+        return self._capabilities
+
+    async def RegisterPortrait(
+        self, request: pb.RegisterPortraitRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RegisterPortraitResponse:
+        """Encodes a portrait, unless it is known."""
+        async with error_border(context, "RegisterPortrait", self._metrics):
+            check_known(request, "")
+            check_served(request, self._unserved)
+            check_preset("preset", request.preset, self._model.manifest)
+            crop_mode = check_crop_mode("crop_mode", request.crop_mode)
+            identity, lookup = await self._identities.load(request.image, crop_mode, field="image")
+            log.info("portrait %.12s registered: %s", identity.portrait.portrait_id, lookup)
+            return pb.RegisterPortraitResponse(
+                portrait=identity.portrait, already_known=lookup != "miss"
+            )
+        raise AssertionError("the border ends the RPC")
+
+    async def StreamAnimate(
+        self,
+        request_iterator: AsyncIterator[pb.StreamAnimateRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> None:
+        """One session, from its config to its summary."""
+        session_id = uuid.uuid4().hex
+        with logged_session(session_id):
+            async with error_border(context, "StreamAnimate", self._metrics):
+                with self._counted() as outcome, self._admission.place():
+                    requests = aiter(request_iterator)
+                    session = await self._open(session_id, requests)
+                    outcome.append("failed")
+                    await session.run(requests, context.write)
+                    outcome.append("completed")
+
+    async def _open(
+        self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]
+    ) -> Session:
+        """Takes the first message and makes a session of it."""
+        request = await self._first_request(requests)
+        check_known(request, "")
+        check_served(request, self._unserved)
+        config = effective_config(request.config, self._model.manifest)
+        identity = await self._identity(config.portrait)
+        config.portrait.CopyFrom(pb.PortraitSource(portrait_id=identity.portrait.portrait_id))
+        started = pb.SessionStarted(
+            session_id=session_id,
+            effective_config=config,
+            model=self._model.version(self._version),
+            frame_size=self._model.frame_size(),
+            timing=self._model.timing(),
+            algorithmic_latency_ms=self._model.manifest.algorithmic_latency_ms,
+            portrait=identity.portrait,
+        )
+        log.info(
+            "session of %r: portrait %.12s, %d Hz in, %s out",
+            config.client_reference,
+            identity.portrait.portrait_id,
+            config.audio_format.sample_rate_hz,
+            pb.FrameEncoding.Name(config.output.encoding),
+        )
+        return Session(self._config, self._model, self._metrics, started, identity.latents)
+
+    async def _first_request(
+        self, requests: AsyncIterator[pb.StreamAnimateRequest]
+    ) -> pb.StreamAnimateRequest:
+        try:
+            async with asyncio.timeout(self._config.max_idle_s):
+                request = await anext(requests, None)
+        except TimeoutError as error:
+            waited = f"no config came within {self._config.max_idle_s:g} s"
+            raise TimedOut("SESSION_IDLE", waited, field="config") from error
+        if request is None:
+            message = "the stream ended without a message: the first one carries config"
+            raise FailedPrecondition("CONFIG_MISSING", message, field="config", got="nothing")
+        kind = request.WhichOneof("message")
+        if kind != "config":
+            got = kind or "an empty message"
+            message = f"the first message carries {got}: want config, then everything else"
+            raise FailedPrecondition("CONFIG_NOT_FIRST", message, field="config", got=got)
+        return request
+
+    async def _identity(self, source: pb.PortraitSource) -> Identity:
+        if source.WhichOneof("source") == "image":
+            field = "config.portrait"
+            crop_mode = check_crop_mode(f"{field}.crop_mode", source.crop_mode)
+            identity, _ = await self._identities.load(
+                source.image, crop_mode, field=f"{field}.image"
+            )
+            return identity
+        identity = self._identities.find(source.portrait_id)
+        if identity is None:
+            raise NotFound(
+                "PORTRAIT_UNKNOWN",
+                "no portrait of this id is here: it expired, or belongs to another server or "
+                "model; register it again, or send the picture",
+                field="config.portrait.portrait_id",
+                got=source.portrait_id,
+                expected="an id that RegisterPortrait returned",
+            )
+        return identity
+
+    @contextmanager
+    def _counted(self) -> Iterator[list[str]]:
+        """Counts a session by how it ended; the list is told how far it came."""
+        outcome = ["refused"]
+        try:
+            yield outcome
+        except BaseException as error:
+            if is_client_gone(error):
+                outcome.append("cancelled")
+            raise
+        finally:
+            self._metrics.sessions.labels(outcome[-1]).inc()
