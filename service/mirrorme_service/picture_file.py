@@ -38,7 +38,7 @@ _MAX_JPEG_SCANS = 64
 _JPEG_START_OF_SCAN = b"\xff\xda"
 
 # What Pillow raises on files that are not what they say. MemoryError: a declared size inside the
-# file that its own limits let pass.
+# file that its own limits let pass. Warning: where warnings are made errors.
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -48,6 +48,7 @@ _DECODE_ERRORS = (
     TypeError,
     ArithmeticError,
     MemoryError,
+    Warning,
     struct.error,
     zlib.error,
 )

@@ -123,11 +123,17 @@ def _inside(start: float, length: float, limit: int, max_drift: float) -> float:
 
 
 def _covered(start: int, scale: float, picture_length: int, frame_length: int) -> range:
-    """The frame's pixels (rows or columns) that lie wholly inside of the picture; at least one."""
+    """The frame's pixels (rows or columns) that lie wholly inside of the picture.
+
+    Where the picture is narrower than a pixel, the one that it lies in.
+    """
     first = max(0, math.ceil(-start / scale))
     last = min(frame_length, math.floor((picture_length - start) / scale))
-    first = min(first, frame_length - 1)
-    return range(first, max(last, first + 1))
+    if first < last:
+        return range(first, last)
+    middle = math.floor((picture_length / 2 - start) / scale)
+    middle = max(0, min(frame_length - 1, middle))
+    return range(middle, middle + 1)
 
 
 def _extended(pixels: NDArray[np.uint8], before: int, after: int, axis: int) -> NDArray[np.uint8]:
