@@ -1,4 +1,4 @@
-"""How speech enters the transformer: cross-attention after a block, latent frame by latent frame."""
+"""How speech enters the transformer: cross-attention after a block, one latent frame at a time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class AudioAdapter(nn.Module):
     def __init__(self, config: DitConfig, token_width: int) -> None:
         super().__init__()
         self.attention = Attention(config.width, config.num_heads, config.head_dim, token_width)
-        nn.init.zeros_(self.attention.to_out[0].weight)
-        nn.init.zeros_(self.attention.to_out[0].bias)
+        for parameter in self.attention.to_out.parameters():
+            nn.init.zeros_(parameter)
 
     def keys_values(self, audio_tokens: Tensor) -> KeysValues:
         """From [B, F, K, C]; valid for all steps of a chunk."""

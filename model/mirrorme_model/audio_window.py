@@ -1,4 +1,4 @@
-"""Which audio a chunk needs, and where in it the model looks: integers and fractions, no tensors."""
+"""Which audio a chunk needs, and where in it the model looks: whole numbers and fractions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class AudioWindow:
     """The window that the audio encoder is given for a chunk.
 
     Chunk c starts at sample `s = c * chunk_samples`, a fraction. Its window starts at
-    `floor(s / hop_samples) * hop_samples - past_samples`, so features of all windows lie on one grid;
-    `phase = c % num_phases` says where between two points of the grid the chunk starts.
+    `floor(s / hop_samples) * hop_samples - past_samples`, so features of all windows lie on one
+    grid; `phase = c % num_phases` says where between two points of the grid the chunk starts.
 
     *Slots* are the points in time, `slots_per_frame` a frame, that features are interpolated to.
     """
@@ -115,8 +115,8 @@ class AudioWindow:
 def past_slots(audio: AudioConfig) -> int:
     """Slots before a latent frame that reach its tokens through the convolutions.
 
-    A convolution of kernel 3 and stride 2 makes n outputs of 2n + 1 inputs; the first one, of stride
-    1, wants two more.
+    A convolution of kernel 3 and stride 2 makes n outputs of 2n + 1 inputs; the first one, of
+    stride 1, wants two more.
     """
     strided = len(audio.strided_widths)
     return 2**strided - 1 + 2

@@ -30,13 +30,13 @@ class AvatarModel(nn.Module):
 
     @classmethod
     def random(cls, config: ModelConfig, seed: int, *, zero_adapters: bool = False) -> AvatarModel:
-        """A model with random weights, in evaluation mode: the same config and seed, the same weights.
+        """A model with random weights, in evaluation mode: the same for the same config and seed.
 
         Args:
             config: of the model.
             seed: of the weights.
-            zero_adapters: True: layers that start at zero stay so, as training wants it. False: they
-                are random too, so that every input has an effect.
+            zero_adapters: True: layers that start at zero stay so, as training wants it. False:
+                they are random too, so that every input has an effect.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

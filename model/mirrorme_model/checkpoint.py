@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file with weights, config and origin.
 
-`config`, `trained` and `provenance` are JSON in the file's metadata. Weights are named as in
-`AvatarModel.state_dict()`. Reading published checkpoints of other projects is not done here.
+The metadata's one key, `mirrorme`, holds a `Header` as JSON (one key: safetensors writes several in
+random order). Weights are named as in `AvatarModel.state_dict()`. Reading published checkpoints of
+other projects is not done here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,12 +20,26 @@ from torch import Tensor
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.errors import CheckpointError, ConfigError
+from mirrorme_model.strict_json import dump_json, parse_json
 
-FORMAT = "mirrorme-1"
+FORMAT = 1
+METADATA_KEY = "mirrorme"
 StoredType: TypeAlias = Literal["float16", "float32"]
-Provenance: TypeAlias = dict[str, str | int | float]
-_METADATA = ("format", "config", "trained", "provenance")
+Provenance: TypeAlias = dict[str, Any]
+"""JSON values by name."""
 _MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says besides its weights."""
+
+    format: int
+    config: ModelConfig
+    trained: bool
+    """False: the weights are random, for development only."""
+    provenance: Provenance
+    """Where the weights come from: data, code version, steps and the like."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +76,9 @@ def save_checkpoint(
         name: _stored(tensor.detach().cpu(), stored, name)
         for name, tensor in model.state_dict().items()
     }
-    metadata = {
-        "format": FORMAT,
-        "config": model.config.to_json(),
-        "trained": json.dumps(trained),
-        "provenance": json.dumps(provenance, sort_keys=True),
-    }
+    header = Header(FORMAT, model.config, trained, dict(sorted(provenance.items())))
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata)
+    save_file(tensors, partial, {METADATA_KEY: dump_json(header)})
     partial.replace(path)
 
 
@@ -80,8 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, trained, provenance = _parse_metadata(metadata)
+            header = _parse_header(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint {path}") from error
@@ -89,13 +98,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    model = AvatarModel(config)
+    model = AvatarModel(header.config)
     try:
         _check_tensors(model.state_dict(), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     model.load_state_dict(tensors)
-    return Checkpoint(model.eval(), trained, provenance)
+    return Checkpoint(model.eval(), header.trained, header.provenance)
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
@@ -107,22 +116,18 @@ def _stored(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     return stored
 
 
-def _parse_metadata(metadata: dict[str, str]) -> tuple[ModelConfig, bool, Provenance]:
-    if missing := [key for key in _METADATA if key not in metadata]:
-        raise CheckpointError(f"metadata lacks {', '.join(missing)}: not a MirrorMe checkpoint")
-    if unknown := sorted(metadata.keys() - set(_METADATA)):
-        raise CheckpointError(f"metadata has unknown keys: {', '.join(unknown)}")
-    if metadata["format"] != FORMAT:
-        raise CheckpointError(f"format is {metadata['format']!r}: want {FORMAT!r}")
-    if metadata["trained"] not in ("true", "false"):
-        raise CheckpointError(f"trained is {metadata['trained']!r}: want true or false")
+def _parse_header(metadata: dict[str, str]) -> Header:
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"metadata lacks {METADATA_KEY}: not a MirrorMe checkpoint")
+    text = metadata[METADATA_KEY]
     try:
-        provenance = json.loads(metadata["provenance"])
+        document = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"provenance is not JSON: {error}") from error
-    if not isinstance(provenance, dict):
-        raise CheckpointError(f"provenance is {provenance!r}: want an object")
-    return ModelConfig.from_json(metadata["config"]), metadata["trained"] == "true", provenance
+        raise CheckpointError(f"{METADATA_KEY} is not JSON: {error}") from error
+    # First: other formats may have other settings.
+    if isinstance(document, dict) and (got := document.get("format")) != FORMAT:
+        raise CheckpointError(f"{METADATA_KEY}.format is {got!r}: want {FORMAT}")
+    return parse_json(Header, text, METADATA_KEY)
 
 
 def _check_tensors(wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -199,7 +200,7 @@ class ModelConfig:
         """Checks settings that depend on each other."""
         if len(self.sigmas) < 2 or self.sigmas[0] != 1 or self.sigmas[-1] != 0:
             raise ConfigError(f"sigmas {self.sigmas} do not go from 1 to 0")
-        if any(b >= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+        if any(b >= a for a, b in itertools.pairwise(self.sigmas)):
             raise ConfigError(f"sigmas {self.sigmas} do not fall")
         slots = FRAMES_PER_LATENT * self.audio.slots_per_frame
         if 2 ** len(self.audio.strided_widths) != slots:

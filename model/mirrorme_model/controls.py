@@ -13,7 +13,7 @@ _GUIDANCE_SCALE = 100.0
 
 
 class ControlEmbedding(nn.Module):
-    """Values and weights of all controls of a latent frame's 8 frames; the last layer starts at zero."""
+    """Values and weights of all controls of a latent frame; the last layer starts at zero."""
 
     scale: Tensor
 

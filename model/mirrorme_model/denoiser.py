@@ -1,11 +1,13 @@
 """The denoiser: LTX-Video's transformer with a portrait, motion, speech, hands and controls.
 
-The portrait's and the motion's tokens are clean (t = 0) and attend to clean tokens only. So `prefill`
-computes their keys and values once a chunk, and each step runs the chunk's own tokens against them.
+The portrait's and the motion's tokens are clean (t = 0) and attend to clean tokens only. So
+`prefill` computes their keys and values once a chunk, and each step runs the chunk's own tokens
+against them.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -159,7 +161,7 @@ class Denoiser(nn.Module):
         prefill = self.prefill(conditions)
         sigmas = sigmas or self.config.sigmas
         x = noise
-        for sigma, next_sigma in zip(sigmas, sigmas[1:], strict=False):
+        for sigma, next_sigma in itertools.pairwise(sigmas):
             timestep = torch.full((1, 1), sigma, device=noise.device)
             x = x + (next_sigma - sigma) * self.velocity(x, timestep, prefill)
         return x

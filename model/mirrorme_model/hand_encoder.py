@@ -13,8 +13,8 @@ class HandEncoder(nn.Module):
     """Draws keypoints softly at token resolution and embeds each token's view of them.
 
     Every token sees, of each keypoint of each of its 8 frames, how near it is and where it lies; so
-    positions are finer than a token. Keypoints of visibility 0 leave no trace. The last layer starts
-    at zero.
+    positions are finer than a token. Keypoints of visibility 0 leave no trace. The last layer
+    starts at zero.
     """
 
     columns: Tensor
@@ -55,7 +55,7 @@ class HandEncoder(nn.Module):
         offset_y = (y * len(self.rows) - self.rows) / self._sigma_tokens
         near_x = visibility * torch.exp(-offset_x.square() / 2)
         near_y = torch.exp(-offset_y.square() / 2)
-        # [B, F, features, h, w]
+        # Now of shape B, F, features, h, w.
         near = near_y[..., :, None] * near_x[..., None, :]
         right = near_y[..., :, None] * (near_x * offset_x)[..., None, :]
         below = (near_y * offset_y)[..., :, None] * near_x[..., None, :]

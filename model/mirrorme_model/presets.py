@@ -155,7 +155,7 @@ def _demo() -> ModelConfig:
         preset="demo",
         video=VideoConfig(height_px=256, width_px=256),
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
-        dit=DitConfig(num_layers=6, num_heads=4, head_dim=64, text=None, audio_layers=(0, 1, 2, 4)),
+        dit=DitConfig(num_layers=6, num_heads=4, head_dim=64, text=None, audio_layers=(0, 1, 2, 3, 4)),
         audio=AudioConfig(
             sample_rate_hz=16000,
             backbone=BackboneConfig(
@@ -183,7 +183,7 @@ def _demo() -> ModelConfig:
         controls=_controls(hidden_width=96),
         expression=RangeConfig(min=0.0, max=2.0, default=1.0),
         guidance=None,
-        sigmas=(1.0, 0.75, 0.45, 0.0),
+        sigmas=(1.0, 0.85, 0.65, 0.4, 0.0),
         vae=demo_vae_config(),
     )
 

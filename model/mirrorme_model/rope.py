@@ -1,4 +1,4 @@
-"""Rotary position embedding over time, height and width, as LTX-Video has it (facts/model.md B.1)."""
+"""Rotary position embedding over time, height and width, as LTX-Video's (facts/model.md B.1)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rope(coordinates: Tensor, width: int) -> Rope:
     scale = coordinates.new_tensor([_MAX_TIME_S, _MAX_SIDE_PX, _MAX_SIDE_PX])
     exponents = torch.linspace(0, 1, width // 6, dtype=torch.float32, device=coordinates.device)
     frequencies = _THETA**exponents * math.pi / 2
-    # [..., T, frequency, axis]
+    # Per token, frequency and axis.
     angles = frequencies[:, None] * (coordinates / scale * 2 - 1)[..., None, :]
     angles = angles.flatten(-2).repeat_interleave(2, dim=-1)
     angles = nn.functional.pad(angles, (width % 6, 0))

@@ -12,9 +12,9 @@ from mirrorme_model.audio_config import AudioConfig, BackboneConfig
 class SpeechBackbone(nn.Module):
     """All hidden states of a `transformers.Wav2Vec2Model`.
 
-    With `AudioConfig.band`, the positional convolution sees the past alone and every attention layer
-    a band, so features of a window equal those of the whole clip. Without, it is the published
-    network: full attention, symmetric convolution.
+    With `AudioConfig.band`, the positional convolution sees the past alone and every attention
+    layer a band, so features of a window equal those of the whole clip. Without, it is the
+    published network: full attention, symmetric convolution.
 
     Parameters are named as in Hugging Face's folders, below `wav2vec2`.
     """
@@ -23,9 +23,14 @@ class SpeechBackbone(nn.Module):
         super().__init__()
         self._config = config
         self.wav2vec2 = Wav2Vec2Model(wav2vec2_config(config.backbone))
-        self._position_conv = self.wav2vec2.encoder.pos_conv_embed.conv
         if config.band:
             self._position_conv.padding = (0,)
+
+    @property
+    def _position_conv(self) -> nn.Conv1d:
+        conv = self.wav2vec2.encoder.pos_conv_embed.conv
+        assert isinstance(conv, nn.Conv1d)
+        return conv
 
     @property
     def num_states(self) -> int:
@@ -92,7 +97,7 @@ class SpeechBackbone(nn.Module):
 
 def wav2vec2_config(backbone: BackboneConfig) -> Wav2Vec2Config:
     """In transformers' terms; nothing random at training time."""
-    return Wav2Vec2Config(
+    config = Wav2Vec2Config(
         conv_dim=backbone.conv_dim,
         conv_kernel=backbone.conv_kernel,
         conv_stride=backbone.conv_stride,
@@ -113,5 +118,6 @@ def wav2vec2_config(backbone: BackboneConfig) -> Wav2Vec2Config:
         apply_spec_augment=False,
         mask_time_prob=0.0,
         mask_feature_prob=0.0,
-        attn_implementation="sdpa",
     )
+    config._attn_implementation = "sdpa"
+    return config

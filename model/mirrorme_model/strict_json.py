@@ -42,6 +42,10 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if origin is tuple and isinstance(value, list):
         return _parse_tuple(args, value, where)
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is Any:
+        return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
