@@ -40,7 +40,7 @@ def pack(packer: FramePacker, first_frame: int, frames: list[EncodedFrame]) -> l
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     first_frame=st.integers(0, 10**9),
     chunks=st.lists(
