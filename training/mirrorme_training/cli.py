@@ -72,8 +72,7 @@ def preview(
         raise click.ClickException(str(error)) from error
     write_clip(clip, output, size)
     voice = clip.voice
-    click.echo(
-        f"{output}: {voice.engine} {voice.name} {voice.variant}".rstrip() if voice else output
-    )
+    by = f"{voice.engine} {voice.name} {voice.variant}" if voice else "silence"
+    click.echo(f"{output}: {by}".rstrip())
     for text in clip.texts:
         click.echo(f"  {text}")

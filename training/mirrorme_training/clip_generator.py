@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ class ClipConfig:
     """Share of clips without speech."""
     voices: tuple[Voice, ...] | None = None
     """None: all that are installed."""
-    augment: AugmentConfig | None = AugmentConfig()
+    augment: AugmentConfig | None = field(default_factory=AugmentConfig)
     """None: clean speech."""
 
     def __post_init__(self) -> None:

@@ -15,6 +15,16 @@ from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_mouth import mouth_curves
 from mirrorme_training.speech_visemes import SHAPES, VisemeSpan
 
+_RARE = (
+    "cheekPuff",
+    "noseSneer",
+    "mouthFrown",
+    "mouthPress",
+    "jawForward",
+    "jawLeft",
+    "jawRight",
+)
+"""What people do now and then."""
 _OPEN = 0.02
 """A silence's lips: how open a loose jaw holds the teeth, never the lips."""
 
@@ -152,16 +162,7 @@ def _emote(
     _put(controls, "eyeWide", 0.35 * lift)
     _put(controls, "browDown", np.clip(0.14 * drift(count, 0.2, random), 0, 1) * manner.face)
     if random.random() < 0.25:
-        rare = (
-            "cheekPuff",
-            "noseSneer",
-            "mouthFrown",
-            "mouthPress",
-            "jawForward",
-            "jawLeft",
-            "jawRight",
-        )
-        name = rare[int(random.integers(len(rare)))]
+        name = _RARE[int(random.integers(len(_RARE)))]
         peak = np.clip(drift(count, 0.5, random) - 0.8, 0, 1)
         quiet = 1 - voice if name in ("cheekPuff", "mouthPress") else np.ones(count)
         _put(controls, name, 0.8 * peak * quiet * manner.face)

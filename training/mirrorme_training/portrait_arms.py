@@ -75,32 +75,27 @@ def paint_arm(scene: Scene, arm: Arm, *, upper: bool) -> None:
     lit = across * -dy / length * who.light.x + across * dx / length * who.light.y
     tone = 0.93 + 0.22 * lit / radius * who.light.contrast
     end_share = 0.62 + 0.6 * clothes.sleeve if upper else -0.5 + 1.36 * clothes.sleeve
-    if upper:
-        begin = smoothstep(0.05, 0.6, along)
-        body_x, body_y = body_coordinates(scene, grid)
-        tone = body_tone(scene, body_x, body_y) * (1 - begin) + tone * begin
-    shown = torch.ones_like(tone) if upper else arm.shown[:, None, None]
+    bare = torch.ones_like(along) if upper else torch.ones_like(along) * arm.shown[:, None, None]
     skin_shape = capsule(grid.x, grid.y, a, b, first * flesh, last * flesh * 0.86)
-    skin_cover = coverage(skin_shape, grid.pixel) * shown
     skin_tone = (0.55 + 0.5 * lit / radius * who.light.contrast).clamp(0, 1)
     edge = smoothstep(-0.08, 0.0, skin_shape) * 0.3
     skin = scene.lit(who.face.skin, skin_tone)
     skin = skin + (who.face.shadow - skin) * edge[:, None]
-    canvas.paint(grid.box, skin, skin_cover)
-    cloth_shape = capsule(grid.x, grid.y, a, b, first, last * 1.08)
+    canvas.paint(grid.box, skin, coverage(skin_shape, grid.pixel) * bare)
     cuff = (along - end_share) * length
-    cloth_shape = torch.maximum(cloth_shape, cuff)
+    sleeve = torch.maximum(capsule(grid.x, grid.y, a, b, first, last * 1.08), cuff)
+    outline = smoothstep(-0.09, 0.0, sleeve)
     folds = ripple(along * 2.2, across * 2.0, clothes.phase, 5.0)
-    outline = smoothstep(-0.09, 0.0, cloth_shape)
-    if upper:
-        inner = smoothstep(0.05, -0.2, across * arm.side * -1.0) * smoothstep(-0.05, 0.55, along)
-        outline = outline * torch.maximum(inner, 0.35 * (along > 0.9))
-    tone = tone + 0.05 * folds - 0.2 * outline
     stripe = smoothstep(0.25, 0.45, torch.sin(along * length * clothes.pattern_frequency * 2))
-    color = (
-        clothes.main + (clothes.second - clothes.main) * (stripe * clothes.stripes * 0.8)[:, None]
-    )
+    striped = (stripe * clothes.stripes * 0.8)[:, None]
+    color = clothes.main + (clothes.second - clothes.main) * striped
     if upper:
-        color = cloth_color(scene, body_x, body_y) * (1 - begin)[:, None] + color * begin[:, None]
-    cloth_cover = coverage(cloth_shape, grid.pixel) * shown
-    canvas.paint(grid.box, color * tone[:, None], cloth_cover)
+        inner = smoothstep(-0.05, 0.2, across * arm.side) * smoothstep(-0.05, 0.55, along)
+        outline = outline * torch.maximum(inner, 0.35 * (along > 0.9))
+        # The sleeve flows out of the trunk's cloth at the shoulder.
+        begin = smoothstep(0.05, 0.6, along)
+        x, y = body_coordinates(scene, grid)
+        tone = body_tone(scene, x, y) * (1 - begin) + tone * begin
+        color = cloth_color(scene, x, y) * (1 - begin)[:, None] + color * begin[:, None]
+    tone = tone + 0.05 * folds - 0.2 * outline
+    canvas.paint(grid.box, color * tone[:, None], coverage(sleeve, grid.pixel) * bare)

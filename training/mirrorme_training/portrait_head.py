@@ -100,7 +100,7 @@ class HeadSpace:
         z = (torch.sqrt((b * b - a * c).clamp_min(0)) - b) / a
         point = [flat[i] + rows[:, 2, i] * z for i in range(3)]
         normal = [point[i] * weights[i] for i in range(3)]
-        length = torch.sqrt(sum(n * n for n in normal) + 1e-9)
+        length = torch.stack(normal).square().sum(0).add(1e-9).sqrt()
         light = sum(normal[i] * self._light[:, i, None, None] for i in range(3)) / length
         rim = sum(normal[i] * rows[:, 2, i] for i in range(3)) / length
         cos, sin = (f(self.roll)[:, None, None] for f in (torch.cos, torch.sin))

@@ -90,7 +90,7 @@ def read_wave(path: Path) -> tuple[NDArray[np.float32], int]:
             if file.getnchannels() != 1 or file.getsampwidth() != 2:
                 raise SpeechError(f"{path.name} is not mono 16 bit")
             data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-            return data.astype(np.float32) / 32768, file.getframerate()
+            return data.astype(np.float32) / np.float32(32768), file.getframerate()
     except (OSError, EOFError, wave.Error) as error:
         raise SpeechError(f"{path.name} cannot be read: {error}") from error
 

@@ -14,7 +14,7 @@ from scipy import signal
 
 from mirrorme_training.speech import SAMPLE_RATE_HZ, Phone, Speech
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating]
 
 
 def warp(speech: Speech, factor: float) -> Speech:
@@ -41,7 +41,9 @@ class AugmentConfig:
     max_level_db: float = -14.0
 
 
-def augment(samples: Samples, random: np.random.Generator, config: AugmentConfig) -> Samples:
+def augment(
+    samples: NDArray[np.float32], random: np.random.Generator, config: AugmentConfig
+) -> NDArray[np.float32]:
     """Draws a microphone, a room, a noise, a line and a level for 16 kHz speech `[N]`."""
     result = samples
     if random.random() < config.equalise:
@@ -75,7 +77,7 @@ def _equalise(samples: Samples, random: np.random.Generator) -> Samples:
         centre = float(np.exp(random.uniform(np.log(120), np.log(6000))))
         gain = 10 ** (random.uniform(-9, 9) / 20)
         b, a = signal.iirpeak(centre, random.uniform(0.6, 2.0), fs=SAMPLE_RATE_HZ)
-        samples = samples + (gain - 1) * signal.lfilter(b, a, samples)
+        samples = samples + (gain - 1) * np.asarray(signal.lfilter(b, a, samples))
     return samples
 
 
@@ -114,7 +116,7 @@ def _line(samples: Samples, random: np.random.Generator) -> Samples:
     low = random.uniform(60, 350)
     high = random.choice([3400.0, 4000.0, 5500.0, 7200.0])
     band = signal.butter(4, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
-    samples = signal.sosfilt(band, samples)
+    samples = np.asarray(signal.sosfilt(band, samples))
     if random.random() < 0.5:
         peak = float(np.abs(samples).max()) + 1e-6
         mu = 255.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mirrorme_training.speech_visemes import SHAPES, VISEMES, VisemeSpan
 
 MIN_CLOSED_S = 0.046
-"""Closed lips stay so for at least this long: more than a frame at 24 FPS, so one frame shows it."""
+"""Closed lips stay so for at least this long: more than a frame at 24 FPS, so one shows it."""
 _REACH_S = 0.035
 _RAMP_S = 0.055
 _LONG_SILENCE_S = 0.12

@@ -1,5 +1,7 @@
 """Things to say: sentences from templates and word lists of our own, numbers, invented words."""
 
+# Letters of other languages and of phonetic script are meant.
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import numpy as np
@@ -60,33 +62,7 @@ LANGUAGES = {
     "el meu pare|jugar|una bombeta|i|però|bon dia|la muntanya|petit|una altra vegada|molt bé",
 }
 """Words of each language; English has patterns of its own."""
-_ONSETS = [
-    "b",
-    "p",
-    "m",
-    "f",
-    "v",
-    "d",
-    "t",
-    "n",
-    "l",
-    "k",
-    "g",
-    "s",
-    "z",
-    "r",
-    "w",
-    "h",
-    "j",
-    "br",
-    "pl",
-    "fl",
-    "st",
-    "sh",
-    "ch",
-    "tr",
-    "kl",
-]
+_ONSETS = tuple("b p m f v d t n l k g s z r w h j br pl fl st sh ch tr kl".split(" "))  # noqa: SIM905
 _VOWELS = ["a", "e", "i", "o", "u", "ee", "oo", "ai", "ow", "ay"]
 _CODAS = ["", "", "", "m", "n", "p", "l", "s", "f", "t", "b"]
 

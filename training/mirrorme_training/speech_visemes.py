@@ -1,5 +1,7 @@
 """Phones to visemes: which shape of the mouth each speech sound asks for."""
 
+# Letters of other languages and of phonetic script are meant.
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import unicodedata
@@ -152,8 +154,7 @@ def viseme_spans(phones: tuple[Phone, ...], alphabet: Alphabet) -> tuple[VisemeS
     spans = []
     for phone in phones:
         names = visemes_of(phone.name, alphabet)
-        step = (phone.end_s - phone.start_s) / len(names)
-        for i, name in enumerate(names):
-            start = phone.start_s + i * step
-            spans.append(VisemeSpan(name, start, start + step))
+        length_s = phone.end_s - phone.start_s
+        edges = [phone.start_s + length_s * (i / len(names)) for i in range(len(names) + 1)]
+        spans.extend(map(VisemeSpan, names, edges, edges[1:]))
     return tuple(spans)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import shutil
 from dataclasses import dataclass
 from typing import Literal
@@ -36,9 +35,7 @@ def all_voices() -> list[Voice]:
         voices.append(Voice("festival", voice.name, "", language))
     for name in speech_espeak.LANGUAGES:
         language = name.split("-")[0]
-        voices.extend(
-            Voice("espeak", name, variant, language) for variant in speech_espeak.VARIANTS
-        )
+        voices.extend(Voice("espeak", name, kind, language) for kind in speech_espeak.VARIANTS)
     return voices
 
 
@@ -46,7 +43,7 @@ def is_installed(voice: Voice) -> bool:
     """The engine and the voice are there."""
     match voice.engine:
         case "espeak":
-            return ctypes.util.find_library("espeak-ng") is not None
+            return speech_espeak.is_installed()
         case "flite":
             return shutil.which("flite") is not None
         case "festival":
