@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Literal, assert_never, get_args
 
 from google.protobuf import text_format
 from mirrorme_engines.errors import ManifestError
 from mirrorme_engines.manifest import DType, EngineSpec, Manifest, TensorSpec
+from mirrorme_engines.tensorrt_plan import check_plan, plan_file
 from tritonclient.grpc import model_config_pb2
 
 Platform = Literal["tensorrt_plan", "onnxruntime_onnx", "python"]
 PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 CONFIG_FILE = "config.pbtxt"
-PLAN_FILE = "model.plan"
 PYTHON_MODEL = Path(__file__).with_name("triton_python_model.py")
 
 _TYPES: dict[DType, model_config_pb2.DataType] = {
@@ -71,13 +73,14 @@ def write_triton_repository(folder: Path, options: TritonOptions) -> list[Path]:
         The files written.
 
     Raises:
-        ManifestError: the manifest or a file that it names is missing.
+        ManifestError: the manifest or a file that it names is missing, or a plan is stale.
     """
     manifest = Manifest.load(folder)
     written: list[Path] = []
     for spec in manifest.engines:
-        config = model_config(manifest, spec, options)
         version_folder = (folder / spec.file).parent
+        plans = _plans(version_folder, manifest, spec) if _wants_plans(options) else {}
+        config = model_config(manifest, spec, options, plans)
         if options.platform == "python":
             model = version_folder / "model.py"
             shutil.copyfile(PYTHON_MODEL, model)
@@ -92,9 +95,18 @@ def write_triton_repository(folder: Path, options: TritonOptions) -> list[Path]:
 
 
 def model_config(
-    manifest: Manifest, spec: EngineSpec, options: TritonOptions
+    manifest: Manifest,
+    spec: EngineSpec,
+    options: TritonOptions,
+    plans: Mapping[str, str] = MappingProxyType({}),
 ) -> model_config_pb2.ModelConfig:
     """What Triton is told of one engine.
+
+    Args:
+        manifest: the preset's.
+        spec: the engine.
+        options: how it is served.
+        plans: TensorRT plan files by compute capability, such as `9.0`.
 
     Raises:
         ManifestError: the engine's file does not lie where Triton looks for it.
@@ -115,7 +127,8 @@ def model_config(
     match options.platform:
         case "tensorrt_plan":
             config.platform = "tensorrt_plan"
-            config.default_model_filename = PLAN_FILE
+            config.default_model_filename = next(iter(plans.values()), "")
+            config.cc_model_filenames.update(plans)
         case "onnxruntime_onnx":
             config.platform = "onnxruntime_onnx"
             config.default_model_filename = file
@@ -131,6 +144,24 @@ def model_config(
     for key, value in identity_parameters(manifest, spec).items():
         config.parameters[key].string_value = value
     return config
+
+
+def _wants_plans(options: TritonOptions) -> bool:
+    return options.platform == "tensorrt_plan"
+
+
+def _plans(version_folder: Path, manifest: Manifest, spec: EngineSpec) -> dict[str, str]:
+    """Checked plan files by compute capability; Triton takes the one of the GPU at hand."""
+    plans: dict[str, str] = {}
+    for plan in sorted(version_folder.glob(plan_file("tensorrt", "sm*"))):
+        architecture = check_plan(plan, manifest, spec).source.architecture
+        plans[f"{architecture[2:-1]}.{architecture[-1]}"] = plan.name
+    if not plans:
+        raise ManifestError(
+            f"{version_folder} holds no {plan_file('tensorrt', 'sm*')}: "
+            "build it first (mirrorme-export tensorrt --target tensorrt)"
+        )
+    return plans
 
 
 def identity_parameters(manifest: Manifest, spec: EngineSpec) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 from google.protobuf import text_format
 from mirrorme_engines.errors import ManifestError
 from mirrorme_engines.fake_manifest import fake_manifest
-from mirrorme_engines.manifest import Manifest
+from mirrorme_engines.manifest import EngineSpec, Manifest
+from mirrorme_engines.tensorrt_plan import (
+    PlanFacts,
+    PlanRecord,
+    PlanSource,
+    Profile,
+    record_path,
+)
 from mirrorme_engines.triton_model_check import compare_config
 from mirrorme_export.triton_repository import (
     PLATFORMS,
@@ -32,8 +40,33 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / spec.file
         path.parent.mkdir(parents=True)
         path.write_bytes(b"onnx")
-        path.with_name("model.plan").write_bytes(b"plan")
+        for architecture in ("sm89", "sm120"):
+            save_plan(path.with_name(f"model.{architecture}.plan"), spec, architecture)
     return tmp_path
+
+
+def save_plan(path: Path, spec: EngineSpec, architecture: str, **changes: str) -> None:
+    shapes = [((1, *t.dims), (spec.max_batch_size, *t.dims)) for t in spec.inputs]
+    source = PlanSource(
+        engine=spec.name,
+        engine_sha256=spec.sha256,
+        weights_sha256=MANIFEST.weights_sha256,
+        module="tensorrt",
+        module_version="11.4",
+        architecture=architecture,
+        device="a GPU",
+        precision="fp16",
+        precision_level="wide",
+        profiles=tuple(
+            Profile(t.name, low, low, high)
+            for t, (low, high) in zip(spec.inputs, shapes, strict=True)
+        ),
+        flags=(),
+    )
+    path.write_bytes(b"plan")
+    source = dataclasses.replace(source, **changes)  # pyright: ignore
+    facts = PlanFacts(10, 5, 1000, 1.0)
+    PlanRecord(1, source, hashlib.sha256(b"plan").hexdigest(), 4, facts).save(record_path(path))
 
 
 def read(folder: Path, engine: str) -> model_config_pb2.ModelConfig:
@@ -59,14 +92,15 @@ def test_every_engine_is_what_the_client_wants(folder: Path, platform: Platform)
 @pytest.mark.parametrize(
     ("platform", "field", "value", "file"),
     [
-        ("tensorrt_plan", "platform", "tensorrt_plan", "model.plan"),
+        ("tensorrt_plan", "platform", "tensorrt_plan", "model.sm90.plan"),
         ("onnxruntime_onnx", "platform", "onnxruntime_onnx", "model.onnx"),
         ("python", "backend", "python", "model.py"),
     ],
 )
 def test_platforms(platform: Platform, field: str, value: str, file: str) -> None:
     options = TritonOptions(platform=platform, device="gpu")
-    config = model_config(MANIFEST, MANIFEST.engine("decoder"), options)
+    plans = {"9.0": "model.sm90.plan"}
+    config = model_config(MANIFEST, MANIFEST.engine("decoder"), options, plans)
     assert (getattr(config, field), config.default_model_filename) == (value, file)
 
 
@@ -104,9 +138,25 @@ def test_warm_up_covers_the_batch_sizes(max_batch_size: int, sizes: list[int]) -
         assert set(warmup.inputs) == {tensor.name for tensor in spec.inputs}
 
 
+def test_triton_picks_the_plan_of_its_gpu(folder: Path) -> None:
+    write_triton_repository(folder, GPU)
+    names = {"12.0": "model.sm120.plan", "8.9": "model.sm89.plan"}
+    assert dict(read(folder, "decoder").cc_model_filenames) == names
+
+
 def test_missing_plan_is_named(folder: Path) -> None:
-    (folder / "decoder/1/model.plan").unlink()
-    with pytest.raises(ManifestError, match=r"decoder/1/model.plan is missing"):
+    for plan in (folder / "decoder/1").glob("*.plan"):
+        plan.unlink()
+    with pytest.raises(ManifestError, match=r"decoder/1 holds no model\.sm\*\.plan"):
+        write_triton_repository(folder, GPU)
+
+
+def test_stale_plan_is_named(folder: Path) -> None:
+    plan = folder / "decoder/1/model.sm89.plan"
+    save_plan(plan, MANIFEST.engine("decoder"), "sm89", weights_sha256="f" * 64)
+    with pytest.raises(
+        ManifestError, match=r"model\.sm89\.plan is stale: it was built of weights f"
+    ):
         write_triton_repository(folder, GPU)
 
 

@@ -1,0 +1,215 @@
+"""All plans of an exported preset: choose the precision, build or find, put beside the engines."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mirrorme_engines.errors import ManifestError
+from mirrorme_engines.gpu import current_gpu
+from mirrorme_engines.manifest import EngineSpec, Manifest, engine_sha256
+from mirrorme_engines.tensorrt_plan import (
+    PlanRecord,
+    PlanSource,
+    check_plan,
+    plan_file,
+)
+
+from mirrorme_export.plan_cache import PlanCache, install_plan, write_durably
+from mirrorme_export.precision_choice import PrecisionChoice, choose_precision, save_lowered
+from mirrorme_export.precision_graph import Level
+from mirrorme_export.tensorrt_builder import BuiltPlan, build_plan, can_deserialize
+from mirrorme_export.tensorrt_errors import TensorRTUnavailable
+from mirrorme_export.tensorrt_progress import Progress
+from mirrorme_export.tensorrt_report import PlanRow, TensorRTReport
+from mirrorme_export.tensorrt_target import (
+    Device,
+    TensorRTOptions,
+    find_device,
+    load_tensorrt,
+    profiles,
+)
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all plans of an export."""
+
+    trt: Any
+    folder: Path
+    manifest: Manifest
+    device: Device
+    options: TensorRTOptions
+    cache: PlanCache
+    progress: Progress
+
+
+def default_cache(folder: Path) -> Path:
+    """Beside the preset's folder, so that a new export of it does not lose the plans."""
+    return folder.parent / ".plans"
+
+
+def build_plans(
+    folder: Path,
+    options: TensorRTOptions,
+    *,
+    step: Step,
+    cache: Path | None = None,
+    progress: Progress = lambda text: None,
+) -> TensorRTReport:
+    """Puts a plan beside every ONNX file of the manifest in `folder`, and writes the report.
+
+    Engines are built one at a time; plans that were built before are taken from the cache.
+
+    Raises:
+        ManifestError: the manifest or an ONNX file is missing, damaged or stale.
+        TensorRTUnavailable, UnbuildableGraph: nothing is served that was not built.
+    """
+    manifest = Manifest.load(folder)
+    trt = load_tensorrt(options.module)
+    device = find_device(trt, options)
+    job = _Job(
+        trt=trt,
+        folder=folder,
+        manifest=manifest,
+        device=device,
+        options=options,
+        cache=PlanCache(cache or default_cache(folder)),
+        progress=progress,
+    )
+    rows = []
+    for spec in manifest.engines:
+        with step(f"build {spec.name} for {device.architecture}"):
+            rows.append(_build_engine(job, spec))
+    report = TensorRTReport(
+        target=options.target,
+        version=trt.__version__,
+        architecture=device.architecture,
+        device=device.name,
+        precision=options.precision,
+        rows=tuple(rows),
+    )
+    report.save(folder)
+    return report
+
+
+def check_plans(folder: Path, options: TensorRTOptions) -> list[PlanRecord]:
+    """Checks all plans of a target before they are served.
+
+    Where the GPU is at hand, each plan is loaded on it: there is no other sure check.
+
+    Raises:
+        ManifestError: names the first plan that must not be served, and why.
+    """
+    manifest = Manifest.load(folder)
+    gpu = current_gpu()
+    architecture = options.gpu or (gpu.architecture if gpu else None)
+    if architecture is None:
+        raise TensorRTUnavailable("no GPU here: say --gpu, such as sm89")
+    trt = load_tensorrt(options.module) if gpu else None
+    records = []
+    for spec in manifest.engines:
+        plan = (folder / spec.file).with_name(plan_file(options.module, architecture))
+        version = trt.__version__ if trt else None
+        record = check_plan(plan, manifest, spec, architecture=architecture, module_version=version)
+        if trt and (said := can_deserialize(trt, plan.read_bytes())):
+            raise ManifestError(f"{plan} does not load on this GPU: {said}: build it again")
+        records.append(record)
+    return records
+
+
+def _build_engine(job: _Job, spec: EngineSpec) -> PlanRow:
+    onnx = job.folder / spec.file
+    _check_onnx(onnx, spec)
+    choice = _choose(job, spec, onnx)
+    source = PlanSource(
+        engine=spec.name,
+        engine_sha256=spec.sha256,
+        weights_sha256=job.manifest.weights_sha256,
+        module=job.options.module,
+        module_version=job.trt.__version__,
+        architecture=job.device.architecture,
+        device=job.device.name,
+        precision=job.options.precision,
+        precision_level=choice.level,
+        profiles=profiles(spec, job.options.typical_batch_size),
+        flags=job.options.flags(),
+    )
+    start_s = time.monotonic()
+    with job.cache.locked(source.key):
+        built: BuiltPlan | None = None
+        if (found := job.cache.find(source)) is None:
+            built = _build(job, onnx, source, choice.level)
+            found = job.cache.put(source, built.plan, built.facts)
+        path, record = found
+        target = onnx.with_name(plan_file(source.module, source.architecture))
+        install_plan(path, record, target)
+    return PlanRow(
+        engine=spec.name,
+        file=str(target.relative_to(job.folder)),
+        precision_level=choice.level,
+        precision_error=_largest_error(choice),
+        onnx_bytes=sum(file.stat().st_size for file in onnx.parent.glob(f"{onnx.name}*")),
+        plan_bytes=record.plan_bytes,
+        from_cache=built is None,
+        seconds=time.monotonic() - start_s,
+        facts=record.facts,
+        warnings=built.warnings if built else (),
+    )
+
+
+def _check_onnx(onnx: Path, spec: EngineSpec) -> None:
+    try:
+        found = engine_sha256(onnx)
+    except OSError as error:
+        raise ManifestError(f"{onnx} cannot be read: {error.strerror}") from error
+    if found != spec.sha256:
+        raise ManifestError(
+            f"{onnx} is not the file that the manifest describes: its sha256 is {found}, "
+            f"the manifest's {spec.sha256}; run `make export` again"
+        )
+
+
+def _choose(job: _Job, spec: EngineSpec, onnx: Path) -> PrecisionChoice:
+    precision = job.options.precision
+    path = job.cache.precision_choice(spec.sha256, precision)
+    with job.cache.locked(path.stem):
+        if (choice := PrecisionChoice.load(path)) is None:
+            job.progress(f"measure {spec.name} in {precision}")
+            choice = choose_precision(job.manifest, spec, onnx, precision)
+            choice.save(path)
+    return choice
+
+
+def _build(job: _Job, onnx: Path, source: PlanSource, level: Level) -> BuiltPlan:
+    timings = job.cache.timing_cache(source.module, source.module_version, source.architecture)
+    with tempfile.TemporaryDirectory(prefix="mirrorme-tensorrt-") as scratch:
+        lowered = onnx
+        precision = job.options.precision
+        if level != "none" and precision in ("fp16", "bf16"):
+            lowered = Path(scratch) / "model.onnx"
+            save_lowered(onnx, lowered, precision, level)
+        built = build_plan(
+            job.trt,
+            lowered,
+            source.profiles,
+            job.device,
+            job.options,
+            job.progress,
+            timings.read_bytes() if timings.exists() else b"",
+        )
+    if built.timing_cache:
+        write_durably(timings, built.timing_cache)
+    return built
+
+
+def _largest_error(choice: PrecisionChoice) -> float | None:
+    errors = [row.error for row in choice.rows if row.level == choice.level]
+    return max(errors) if errors else None

@@ -1,0 +1,147 @@
+"""What plans are built for: which TensorRT, which GPU, and how precisely it computes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from mirrorme_engines.gpu import Gpu, current_gpu
+from mirrorme_engines.manifest import EngineSpec
+from mirrorme_engines.tensorrt_plan import Precision, Profile, TensorRTModule
+
+from mirrorme_export.errors import InvalidRequest
+from mirrorme_export.tensorrt_errors import TensorRTUnavailable
+
+Target = Literal["tensorrt", "tensorrt-rtx"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_MODULES: dict[Target, TensorRTModule] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+OLDEST_VERSION = (10, 12)
+"""Of `tensorrt`: the first whose strongly typed networks need no other flags."""
+
+
+@dataclass(frozen=True)
+class TensorRTOptions:
+    """What one builds."""
+
+    target: Target = "tensorrt-rtx"
+    gpu: str | None = None
+    """Architecture such as `sm89`; None: of the GPU at hand."""
+    precision: Precision = "fp16"
+    typical_batch_size: int = 4
+    """What the plan is tuned for; at most the engine's largest."""
+    workspace_mib: int | None = None
+    """Most GPU memory that one layer may use for scratch; None: no bound."""
+    optimization_level: int | None = None
+    """0 to 5, more is slower to build; None: TensorRT's default."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot work."""
+        if self.target not in TARGETS:
+            raise InvalidRequest(f"target {self.target!r}: want one of {', '.join(TARGETS)}")
+        if self.precision not in PRECISIONS:
+            raise InvalidRequest(
+                f"precision {self.precision!r}: want one of {', '.join(PRECISIONS)}"
+            )
+        if self.gpu is not None and not re.fullmatch(r"sm\d{2,3}", self.gpu):
+            raise InvalidRequest(f"gpu {self.gpu!r}: want an architecture, such as sm89")
+        if self.typical_batch_size < 1:
+            raise InvalidRequest(f"typical batch size {self.typical_batch_size}: want 1 or more")
+
+    @property
+    def module(self) -> TensorRTModule:
+        """The Python module of the target."""
+        return _MODULES[self.target]
+
+    def flags(self) -> tuple[str, ...]:
+        """What else the plan depends on, as text."""
+        flags = ["TF32"] if self.precision == "tf32" else []
+        if self.workspace_mib is not None:
+            flags.append(f"workspace_mib={self.workspace_mib}")
+        if self.optimization_level is not None:
+            flags.append(f"optimization_level={self.optimization_level}")
+        return tuple(flags)
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU that a plan is for; `name` is empty where the plan is built without it."""
+
+    architecture: str
+    name: str
+
+
+def load_tensorrt(module: TensorRTModule) -> Any:
+    """Imports `tensorrt` or `tensorrt_rtx`, which have the same interface.
+
+    Raises:
+        TensorRTUnavailable: it is not installed, or too old.
+    """
+    try:
+        trt = importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        where = {
+            "tensorrt": "run this in NVIDIA's Triton or TensorRT container, which hold it",
+            "tensorrt_rtx": "pip install tensorrt-rtx",
+        }[module]
+        raise TensorRTUnavailable(f"{module} is not installed ({error}): {where}") from error
+    # Without its libraries the package is an empty shell.
+    version = getattr(trt, "__version__", "0")
+    if not hasattr(trt, "Builder"):
+        raise TensorRTUnavailable(f"{module} {version} has no Builder: it is not fully installed")
+    if module == "tensorrt" and tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        raise TensorRTUnavailable(f"tensorrt is {version}: want {oldest} or newer")
+    return trt
+
+
+def find_device(trt: Any, options: TensorRTOptions, gpu: Gpu | None = None) -> Device:
+    """The GPU that the options mean.
+
+    Args:
+        trt: the module.
+        options: what was asked for.
+        gpu: the GPU at hand; None: asks the driver.
+
+    Raises:
+        TensorRTUnavailable: there is none, or TensorRT cannot build for it from here.
+    """
+    here = gpu or current_gpu()
+    if options.target == "tensorrt":
+        if here is None:
+            raise TensorRTUnavailable(
+                "target tensorrt builds on the GPU that will run the plan, and there is none "
+                "here: run it there, or use --target tensorrt-rtx --gpu sm89"
+            )
+        if options.gpu not in (None, here.architecture):
+            raise TensorRTUnavailable(
+                f"target tensorrt builds for the GPU at hand, {here.name} ({here.architecture}), "
+                f"not for {options.gpu}"
+            )
+        return Device(here.architecture, here.name)
+    architecture = options.gpu or (here.architecture if here else None)
+    known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    if architecture is None:
+        raise TensorRTUnavailable(f"no GPU here: say --gpu, one of {', '.join(known)}")
+    if architecture not in known:
+        raise TensorRTUnavailable(
+            f"{options.target} {trt.__version__} cannot build for {architecture}: "
+            f"want one of {', '.join(known)}"
+        )
+    return Device(architecture, "")
+
+
+def profiles(spec: EngineSpec, typical_batch_size: int) -> tuple[Profile, ...]:
+    """The one profile of an engine: batches from one to the manifest's largest."""
+    typical = min(typical_batch_size, spec.max_batch_size)
+    return tuple(
+        Profile(
+            tensor.name,
+            (1, *tensor.dims),
+            (typical, *tensor.dims),
+            (spec.max_batch_size, *tensor.dims),
+        )
+        for tensor in spec.inputs
+    )
