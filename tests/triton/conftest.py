@@ -13,19 +13,6 @@ from tests.triton.small_repository import write_small_repository
 from tests.triton.triton_process import TritonProcess
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "triton: needs a real Triton server; see `make test-triton`")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the server out of the quick tests: `-m triton` asks for it."""
-    if "triton" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("triton")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-
-
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository for Triton's Python backend."""
