@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from mirrorme_engines.errors import EngineError
 
-from mirrorme_service.errors import AnimationError, InternalFault, from_engine
+from mirrorme_service.errors import AnimationError, InternalFault, InvalidRequest, from_engine
 from mirrorme_service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,17 @@ def is_client_gone(error: BaseException) -> bool:
 
 def as_animation_error(error: BaseException) -> AnimationError:
     """The error in the gateway's words; of a group, the one that says most to the caller."""
-    errors = [
-        from_engine(leaf) if isinstance(leaf, EngineError) else leaf for leaf in _leaves(error)
-    ]
-    for leaf in errors:
-        if isinstance(leaf, AnimationError):
-            return leaf
-    kind = type(errors[0]).__name__
+    leaves = _leaves(error)
+    for leaf in leaves:
+        match leaf:
+            case AnimationError():
+                return leaf
+            case EngineError():
+                return from_engine(leaf)
+            case DecodeError():
+                message = f"a request is not a message of this contract: {leaf}"
+                return InvalidRequest("MESSAGE_MALFORMED", message)
+    kind = type(leaves[0]).__name__
     message = f"the server met a fault of its own ({kind}): report it with the session's id"
     return InternalFault("INTERNAL_FAULT", message)
 

@@ -34,7 +34,7 @@ class ChunkPlan:
     conditions: Conditions
 
 
-@dataclass
+@dataclass(frozen=True)
 class LatentChunk:
     """A chunk that can be decoded."""
 
@@ -43,8 +43,9 @@ class LatentChunk:
     pcm: NDArray[np.float32]
     """The audio of the delivered frames."""
     latents: Latents
-    """`[D + Tc + L, 128, h, w]`; empty until all are made."""
+    """`[D + Tc + L, 128, h, w]`"""
     engine_s: float
+    """Time spent in the engines and the queues before them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class FrameChunk:
     """Time spent in the engines and the queues before them."""
 
 
+@dataclass(frozen=True)
+class _Undecoded:
+    """A chunk whose latents are made, but perhaps not those that its decoder looks ahead to."""
+
+    plan: ChunkPlan
+    pcm: NDArray[np.float32]
+    engine_s: float
+
+
 class Generator:
     """One session's chunks, in order."""
 
@@ -66,41 +76,24 @@ class Generator:
         self._model = model
         self._state = state
         self._metrics = metrics
-        self._waiting: deque[LatentChunk] = deque()
+        self._undecoded: deque[_Undecoded] = deque()
 
     async def denoise(self, plan: ChunkPlan) -> LatentChunk | None:
         """Makes a chunk's latents; returns the chunk that can be decoded now, if there is one.
 
         A call that fails or is cancelled leaves the state as it was.
         """
-        model, state, clock = self._model, self._state, self._model.clock
+        state, clock = self._state, self._model.clock
+        assert plan.chunk == state.num_chunks, "chunks are made in order"
         started = time.perf_counter()
-        window = clock.window(plan.chunk)
-        with self._timed("audio_encoder"):
-            pcm = state.pcm.read(window.start_sample, window.stop_sample)
-            audio_tokens = await model.encode_audio(pcm, window)
-        chunk = model.manifest.chunk
-        with self._timed("denoiser"):
-            latents = await model.denoise(
-                noise=chunk_noise(state.seed, plan.chunk, (chunk.num_latents, *model.latent_shape)),
-                identity=state.identity,
-                motion=state.latents.read(
-                    state.latents.end - chunk.motion_latents, state.latents.end
-                ),
-                audio_tokens=audio_tokens,
-                conditions=plan.conditions,
-                strengths=state.strengths,
-            )
+        latents = await self._latents(plan)
+        first_sample = clock.first_sample(plan.chunk * clock.chunk_frames)
+        pcm = state.pcm.read(first_sample, max(first_sample, plan.stop_sample))
+        self._undecoded.append(_Undecoded(plan, pcm, time.perf_counter() - started))
         state.latents.append(latents)
-        if plan.num_frames:
-            first_frame = plan.chunk * clock.chunk_frames
-            pcm = state.pcm.read(clock.first_sample(first_frame), plan.stop_sample)
-            self._waiting.append(LatentChunk(first_frame, plan.num_frames, pcm, latents[:0], 0.0))
-        state.pcm.forget_before(clock.window(plan.chunk + 1).start_sample)
-        decodable = self._take_decodable(plan.chunk - model.lookahead_chunks)
-        if decodable is not None:
-            decodable.engine_s = time.perf_counter() - started
-        return decodable
+        state.num_chunks += 1
+        state.pcm.forget_before(clock.window(state.num_chunks).start_sample)
+        return self._pop_decodable()
 
     async def decode(self, chunk: LatentChunk) -> FrameChunk:
         """The delivered frames of a chunk."""
@@ -110,18 +103,42 @@ class Generator:
         engine_s = chunk.engine_s + time.perf_counter() - started
         return FrameChunk(chunk.first_frame, frames[: chunk.num_frames], chunk.pcm, engine_s)
 
-    def _take_decodable(self, chunk: int) -> LatentChunk | None:
-        """The chunk of this number with its latents, if its frames are delivered."""
-        spec = self._model.manifest.chunk
-        if not self._waiting:
+    async def _latents(self, plan: ChunkPlan) -> Latents:
+        model, state = self._model, self._state
+        window = model.clock.window(plan.chunk)
+        with self._timed("audio_encoder"):
+            pcm = state.pcm.read(window.start_sample, window.stop_sample)
+            audio_tokens = await model.encode_audio(pcm, window)
+        chunk, end = model.manifest.chunk, state.latents.end
+        noise_shape = (chunk.num_latents, *model.latent_shape)
+        with self._timed("denoiser"):
+            return await model.denoise(
+                noise=chunk_noise(state.seed, plan.chunk, noise_shape),
+                identity=state.identity,
+                motion=state.latents.read(end - chunk.motion_latents, end),
+                audio_tokens=audio_tokens,
+                conditions=plan.conditions,
+                strengths=state.strengths,
+            )
+
+    def _pop_decodable(self) -> LatentChunk | None:
+        """The oldest chunk, once its look-ahead is made; chunks of no frames are dropped."""
+        spec, clock = self._model.manifest.chunk, self._model.clock
+        plan = self._undecoded[0].plan
+        if self._state.num_chunks <= plan.chunk + self._model.lookahead_chunks:
             return None
-        if self._waiting[0].first_frame != chunk * self._model.clock.chunk_frames:
+        made = self._undecoded.popleft()
+        if not plan.num_frames:
             return None
-        ready = self._waiting.popleft()
-        start = chunk * spec.num_latents
+        start = plan.chunk * spec.num_latents
         stop = start + spec.num_latents + spec.decoder_lookahead_latents
-        ready.latents = self._state.latents.read(start - spec.decoder_context_latents, stop)
-        return ready
+        return LatentChunk(
+            first_frame=plan.chunk * clock.chunk_frames,
+            num_frames=plan.num_frames,
+            pcm=made.pcm,
+            latents=self._state.latents.read(start - spec.decoder_context_latents, stop),
+            engine_s=made.engine_s,
+        )
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

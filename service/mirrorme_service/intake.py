@@ -20,6 +20,7 @@ from mirrorme_service.config import ServiceConfig
 from mirrorme_service.errors import FailedPrecondition, InvalidRequest, OutOfRange
 from mirrorme_service.generator import ChunkPlan
 from mirrorme_service.model import Model
+from mirrorme_service.served_fields import check_known
 from mirrorme_service.session_counts import SessionCounts
 from mirrorme_service.session_state import SessionState
 
@@ -71,6 +72,7 @@ class Intake:
                     field="config",
                 )
             case None:
+                check_known(request, "")
                 raise InvalidRequest("MESSAGE_EMPTY", "the request holds no message", got="empty")
             case _:
                 raise AssertionError(f"{kind} is refused before")

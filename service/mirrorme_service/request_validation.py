@@ -78,7 +78,8 @@ def check_preset(field: str, preset: str, manifest: Manifest) -> str:
 def check_hand(field: str, hand: pb.Hand) -> NDArray[np.float32]:
     """`[21, 3]`: x, y, visibility. Points that are not visible are zeros."""
     if len(hand.keypoints) != NUM_KEYPOINTS:
-        raise out_of_range(f"{field}.keypoints", len(hand.keypoints), f"exactly {NUM_KEYPOINTS}")
+        got = f"{len(hand.keypoints)} points"
+        raise out_of_range(f"{field}.keypoints", got, f"exactly {NUM_KEYPOINTS}")
     points = np.array(
         [
             (point.x, point.y, point.visibility if point.HasField("visibility") else 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -28,14 +29,16 @@ class UnservedField:
 
     def is_set_in(self, request: Message) -> bool:
         """Whether a request asks for it. False for requests without such a field."""
-        *parents, name = self.path.split(".")
-        holder = request
-        for parent in parents:
-            if parent not in holder.DESCRIPTOR.fields_by_name or not holder.HasField(parent):
+        held: Any = request
+        for name in self.path.split("."):
+            descriptor = held.DESCRIPTOR.fields_by_name.get(name)
+            if descriptor is None:
                 return False
-            holder = getattr(holder, parent)
-        present = {descriptor.name: value for descriptor, value in holder.ListFields()}
-        return name in present and (self.value is None or present[name] == self.value)
+            value = getattr(held, name)
+            if not (held.HasField(name) if descriptor.has_presence else value):
+                return False
+            held = value
+        return self.value is None or held == self.value
 
 
 _ALWAYS = (

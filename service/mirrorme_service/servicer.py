@@ -28,6 +28,9 @@ from mirrorme_service.session_config import effective_config
 
 log = logging.getLogger(__name__)
 
+# A stream that holds a place is there to be used.
+_MAX_WAIT_FOR_CONFIG_S = 10.0
+
 
 class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
     """Serves one model. Owns nothing but the admission's count."""
@@ -87,6 +90,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
                     outcome.append("failed")
                     await session.run(requests, context.write)
                     outcome.append("completed")
+                    log.info("session completed: %s", session.counts)
 
     async def _open(
         self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]
@@ -119,11 +123,12 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
     async def _first_request(
         self, requests: AsyncIterator[pb.StreamAnimateRequest]
     ) -> pb.StreamAnimateRequest:
+        wait_s = min(_MAX_WAIT_FOR_CONFIG_S, self._config.max_idle_s)
         try:
-            async with asyncio.timeout(self._config.max_idle_s):
+            async with asyncio.timeout(wait_s):
                 request = await anext(requests, None)
         except TimeoutError as error:
-            waited = f"no config came within {self._config.max_idle_s:g} s"
+            waited = f"no config came within {wait_s:g} s"
             raise TimedOut("SESSION_IDLE", waited, field="config") from error
         if request is None:
             message = "the stream ended without a message: the first one carries config"

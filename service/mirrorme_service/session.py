@@ -59,7 +59,7 @@ class Session:
             model, seed=settings.seed, strengths=strengths, identity=identity
         )
         self._started = started
-        self._counts = SessionCounts()
+        self.counts = SessionCounts()
         self._unserved = unserved_fields(model.manifest)
         self._max_idle_s = config.max_idle_s
         self._active_s = time.monotonic()
@@ -73,7 +73,7 @@ class Session:
         self._responses = asyncio.Queue(_MAX_RESPONSES)
 
         audio = AudioInput(settings.audio_format)
-        self._intake = Intake(model, config, self._state, audio, self._plans, self._counts)
+        self._intake = Intake(model, config, self._state, audio, self._plans, self.counts)
         self._generator = Generator(model, self._state, metrics)
         size, encoding = started.frame_size, settings.output.encoding
         self._encoder = open_frame_encoder(
@@ -81,7 +81,7 @@ class Session:
         )
         packer = FramePacker(clock, encoding, include_audio=settings.include_audio)
         self._delivery = Delivery(
-            clock, self._state, self._encoder, packer, encoding, self._counts, metrics
+            clock, self._state, self._encoder, packer, encoding, self.counts, metrics
         )
 
     async def run(self, requests: AsyncIterator[pb.StreamAnimateRequest], send: Send) -> None:
@@ -112,7 +112,6 @@ class Session:
     async def _denoise(self) -> None:
         while (plan := await self._plans.get()) is not None:
             chunk = await self._generator.denoise(plan)
-            self._counts.num_chunks += 1
             if chunk is not None:
                 await self._latents.put(chunk)
         await self._latents.put(None)
@@ -120,7 +119,7 @@ class Session:
     async def _decode(self) -> None:
         while (chunk := await self._latents.get()) is not None:
             frames = await self._generator.decode(chunk)
-            self._counts.chunk_times_s.append(frames.engine_s)
+            self.counts.chunk_times_s.append(frames.engine_s)
             await self._frames.put(frames)
         await self._frames.put(None)
 
@@ -138,7 +137,7 @@ class Session:
             await self._send(send, response)
             if response.HasField("frames"):
                 self._delivery.sent(response.frames)
-        summary = self._counts.summary(self._state.utterances.num_begun)
+        summary = self.counts.summary(self._state)
         await self._send(send, pb.StreamAnimateResponse(summary=summary))
 
     async def _send(self, send: Send, response: pb.StreamAnimateResponse) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from google.protobuf.duration_pb2 import Duration
 from mirrorme.animate.v1 import animation_pb2 as pb
 
+from mirrorme_service.session_state import SessionState
+
 # Percentiles are of the last chunks: 90 minutes at 3 chunks a second.
 _MAX_CHUNK_TIMES = 1 << 14
 
@@ -24,7 +26,6 @@ class SessionCounts:
     first_frame_s: float | None = None
     """When the first frame had been sent."""
     num_audio_samples: int = 0
-    num_chunks: int = 0
     num_frames: int = 0
     num_frame_bytes: int = 0
     chunk_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_CHUNK_TIMES))
@@ -36,13 +37,21 @@ class SessionCounts:
             return None
         return self.first_frame_s - self.first_chunk_heard_s
 
-    def summary(self, num_utterances: int) -> pb.SessionSummary:
+    def __str__(self) -> str:
+        """For logs."""
+        latency_s = self.first_frame_latency_s or 0.0
+        return (
+            f"{self.num_frames} frames, {self.num_frame_bytes} bytes, "
+            f"{time.perf_counter() - self.started_s:.2f} s, first frame {1000 * latency_s:.0f} ms"
+        )
+
+    def summary(self, state: SessionState) -> pb.SessionSummary:
         """The counts so far, as the contract says them."""
         result = pb.SessionSummary(
             num_frames=self.num_frames,
             num_audio_samples=self.num_audio_samples,
-            num_utterances=num_utterances,
-            num_chunks=self.num_chunks,
+            num_utterances=state.utterances.num_begun,
+            num_chunks=state.num_chunks,
             num_frame_bytes=self.num_frame_bytes,
             session_time=as_duration(time.perf_counter() - self.started_s),
         )

@@ -22,6 +22,8 @@ class SessionState:
     pcm: PcmRing
     """Audio received; kept from the next chunk's window on."""
     utterances: Utterances
+    num_chunks: int = 0
+    """Denoised so far, and so the number of the next one."""
     epoch: int = 0
 
     @classmethod
