@@ -86,9 +86,7 @@ def paint_arm(scene: Scene, arm: Arm, *, upper: bool) -> None:
     sleeve = torch.maximum(capsule(grid.x, grid.y, a, b, first, last * 1.08), cuff)
     outline = smoothstep(-0.09, 0.0, sleeve)
     folds = ripple(along * 2.2, across * 2.0, clothes.phase, 5.0)
-    stripe = smoothstep(0.25, 0.45, torch.sin(along * length * clothes.pattern_frequency * 2))
-    striped = (stripe * clothes.stripes * 0.8)[:, None]
-    color = clothes.main + (clothes.second - clothes.main) * striped
+    color = cloth_color(scene, across, along * length)
     if upper:
         inner = smoothstep(-0.05, 0.2, across * arm.side) * smoothstep(-0.05, 0.55, along)
         outline = outline * torch.maximum(inner, 0.35 * (along > 0.9))
@@ -96,6 +94,8 @@ def paint_arm(scene: Scene, arm: Arm, *, upper: bool) -> None:
         begin = smoothstep(0.05, 0.6, along)
         x, y = body_coordinates(scene, grid)
         tone = body_tone(scene, x, y) * (1 - begin) + tone * begin
-        color = cloth_color(scene, x, y) * (1 - begin)[:, None] + color * begin[:, None]
+        # Dots that fade into others would look worn: they go on as on the trunk.
+        share = (begin * (1 - clothes.dots))[:, None]
+        color = cloth_color(scene, x, y) * (1 - share) + color * share
     tone = tone + 0.05 * folds - 0.2 * outline
     canvas.paint(grid.box, color * tone[:, None], coverage(sleeve, grid.pixel) * bare)

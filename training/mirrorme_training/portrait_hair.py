@@ -132,7 +132,8 @@ def hair_mask(scene: Scene, field: FaceField) -> tuple[Tensor, Tensor]:
     lean = 0.12 * hair.top * hair.part_x.sign() * -x
     rise = hair.top / 2
     outline = ellipse(x, y + rise * 0.9 + lean, face.width + 0.03 + hair.side, 0.81 + rise)
-    outline = outline - hair.curl * waves
+    calm = torch.where(hair.lock_y > 1.2, 0.3, 1.0)  # long hair hangs where short hair stands
+    outline = outline - hair.curl * calm * waves
     window = _window(scene, field)
     strand_end = 0.03 * torch.sin(field.x * 40 + hair.phase[:, 4])
     bottom = (field.y - hair.side_y - strand_end) * 0.9

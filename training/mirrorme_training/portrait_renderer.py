@@ -54,6 +54,10 @@ class RenderedFrames(Batched):
     """[B, 4] left, top, right, bottom of the face from brows to chin"""
 
 
+_CPU_PIXELS = 2**19
+"""Pixels painted at once on a CPU: as many as stay near its caches. More takes longer a frame."""
+
+
 @torch.no_grad()
 def render(identity: Identity, pose: Pose, size_px: int) -> RenderedFrames:
     """Paints one square frame a pose.
@@ -65,6 +69,18 @@ def render(identity: Identity, pose: Pose, size_px: int) -> RenderedFrames:
     """
     if len(identity) not in (1, len(pose)):
         raise ValueError(f"got {len(identity)} identities for {len(pose)} poses: want 1 or as many")
+    step = max(1, _CPU_PIXELS // size_px**2)
+    if pose.device.type != "cpu" or len(pose) <= step:
+        return _render(identity, pose, size_px)
+    parts = []
+    for start in range(0, len(pose), step):
+        some = slice(start, start + step)
+        who = identity if len(identity) == 1 else identity[some]
+        parts.append(_render(who, pose[some], size_px))
+    return RenderedFrames.join(parts)
+
+
+def _render(identity: Identity, pose: Pose, size_px: int) -> RenderedFrames:
     canvas = Canvas(identity.framing, len(pose), size_px)
     head = HeadSpace(identity, pose)
     face = head.field(head_grid(canvas, head, GROWTH))
