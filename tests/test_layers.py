@@ -1,4 +1,4 @@
-"""The import layers that design keeps: what serves imports no torch, lower layers no higher ones."""
+"""The import layers: what serves imports no torch, lower layers import no higher ones."""
 
 import subprocess
 import sys
