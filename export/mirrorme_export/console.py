@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mirrorme_export.exporter import Export
-from mirrorme_export.parity import ParityReport, ParityRow
+from mirrorme_export.parity import ParityReport
 
 
 class StepPrinter:
@@ -38,15 +38,19 @@ def parity_table(report: ParityReport) -> Table:
     table.add_column("engine", no_wrap=True)
     for size in batch_sizes:
         table.add_column(f"batch {size}", justify="right", no_wrap=True)
+    table.add_column("joined", justify="right", no_wrap=True)
     table.add_column("allowed", justify="right", no_wrap=True)
     for outputs in dict.fromkeys((row.engine, row.output) for row in report.rows):
         rows = [row for row in report.rows if (row.engine, row.output) == outputs]
-        table.add_row(outputs[0], *map(_error_cell, rows), f"{rows[0].limit:g}")
+        limit = rows[0].limit
+        errors = [*(row.max_abs_error for row in rows), max(row.joined_error for row in rows)]
+        table.add_row(outputs[0], *(_error_cell(error, limit) for error in errors), f"{limit:g}")
+    table.caption = "joined: a row of a batch against the same row alone"
     return table
 
 
-def _error_cell(row: ParityRow) -> str:
-    return f"[{'green' if row.passed else 'bold red'}]{row.max_abs_error:.1e}[/]"
+def _error_cell(error: float, limit: float) -> str:
+    return f"[{'green' if error <= limit else 'bold red'}]{error:.1e}[/]"
 
 
 def engine_table(export: Export) -> Table:

@@ -11,15 +11,18 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 from mirrorme_engines.manifest import EXTERNAL_DATA_SUFFIX
+from onnx_ir.passes import common
+from onnxscript import optimizer
 from torch.onnx import OnnxExporterError
 
+from mirrorme_export.batch_invariance import mean_by_convolution
 from mirrorme_export.engine_graphs import EngineGraph
 from mirrorme_export.errors import UnexportableGraph
 
 OPSET = 20
 """The newest that decomposes attention, as every runtime wants it (facts/serving.md 4.4, 4.5)."""
 EXAMPLE_BATCH = 2
-"""With 1, torch's optimiser would bake the batch into reshapes."""
+"""torch takes 0 and 1 for special cases, not for examples of any size."""
 MAX_EMBEDDED_BYTES = 1 << 30
 """Weights above this go into a file of their own: protobuf ends at 2 GiB."""
 
@@ -45,11 +48,17 @@ def write_onnx(
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
+                optimize=False,
             )
+            assert program is not None
+            model = program.model
+            _simplify(model)
+            _cast_pictures_first(model)
+            if graph.role == "identity_encoder":
+                mean_by_convolution(model)
     except (OnnxExporterError, RuntimeError) as error:
         raise UnexportableGraph(f"{graph.name} cannot be exported: {error}") from error
-    assert program is not None
-    model = program.model
+    _check_inputs(model, graph)
     _declare_outputs(model, graph, inputs)
     _strip(model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +67,42 @@ def write_onnx(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
     )
     ir.save(model, path, external_data=external if size_bytes > max_embedded_bytes else None)
+
+
+def _simplify(model: ir.Model) -> None:
+    """Folds constants and joins equal nodes.
+
+    torch's own `optimize` also rewrites patterns, which takes as long as the export, makes no
+    difference to ONNX Runtime, and bakes the example's batch into some reshapes.
+    """
+    optimizer.fold_constants(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.DeduplicateInitializersPass()(model)
+
+
+def _cast_pictures_first(model: ir.Model) -> None:
+    """Lets a uint8 input's cast be all that touches it, as TensorRT wants it."""
+    for value in model.graph.inputs:
+        casts = [node for node in value.consumers() if node.op_type == "Cast"]
+        if value.dtype != ir.DataType.UINT8 or len(casts) != 1:
+            continue
+        for node, index in list(value.uses()):
+            if node is not casts[0]:
+                node.replace_input_with(index, casts[0].outputs[0])
+    model.graph.sort()
+
+
+def _check_inputs(model: ir.Model, graph: EngineGraph) -> None:
+    """torch bakes a batch in that a graph compares with a number, without a word."""
+    found = [value.name for value in model.graph.inputs]
+    if found != list(graph.input_names):
+        raise UnexportableGraph(f"{graph.name} has inputs {found}: want {list(graph.input_names)}")
+    for value in model.graph.inputs:
+        if value.shape is None or not value.shape or isinstance(value.shape[0], int):
+            raise UnexportableGraph(
+                f"{graph.name} cannot be exported: it works for batches of {EXAMPLE_BATCH} alone"
+            )
 
 
 def _declare_outputs(model: ir.Model, graph: EngineGraph, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -86,7 +131,8 @@ def _strip(model: ir.Model) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Holds back the exporter's notes, which are about its own workings."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
+    names = ("torch", "torch.__trace", "torch.onnx", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,0 +1,49 @@
+"""Makes a row of a batch bit-identical to the same row alone, where ONNX Runtime would differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir import convenience
+
+
+def mean_by_convolution(model: ir.Model) -> None:
+    """Turns float32 means over the channels of pictures, `[B, C, H, W]`, into 1 × 1 convolutions.
+
+    ONNX Runtime's CPU reduction drops leading dimensions of 1, and so adds up a batch of one in
+    another order than a larger one. A convolution takes each picture by itself.
+    """
+    for node in list(model.graph.all_nodes()):
+        if node.op_type == "ReduceMean":
+            channels = _channels_meant(node)
+            if channels is not None:
+                _replace(model, node, channels)
+
+
+def _channels_meant(node: ir.Node) -> int | None:
+    """C, if the node is the mean over the channels of pictures."""
+    value, axes = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+    if value is None or value.shape is None or len(value.shape) != 4 or axes is None:
+        return None
+    constant = convenience.get_const_tensor(axes)
+    if constant is None or constant.numpy().tolist() not in ([1], [-3]):
+        return None
+    channels = value.shape[1]
+    if value.dtype != ir.DataType.FLOAT or not isinstance(channels, int):
+        return None
+    return channels if node.attributes.get_int("keepdims", 1) else None
+
+
+def _replace(model: ir.Model, node: ir.Node, channels: int) -> None:
+    output = node.outputs[0]
+    # Named after what they replace, so that the same graph gives the same bytes.
+    weights = ir.Value(
+        name=f"{output.name}_weights",
+        const_value=ir.tensor(np.full((1, channels, 1, 1), 1 / channels, np.float32)),
+    )
+    model.graph.register_initializer(weights)
+    convolution = ir.node("Conv", [node.inputs[0], weights], name=f"{output.name}_mean")
+    convolution.outputs[0].name = convolution.name
+    convenience.replace_nodes_and_values(
+        model.graph, node, [node], [convolution], [output], [convolution.outputs[0]]
+    )
