@@ -1,0 +1,149 @@
+"""Stage 4: a student whose few Euler steps end where the teacher's many do.
+
+The teacher's ODE maps noise to data without chance, so its end points can be regressed through the
+whole unrolled sampler that is exported (as Luhman and Luhman, 2021, do for one step). The motion
+context is often what the student itself made of the chunks before (as Self Forcing, Huang et al.,
+2025), so it learns to go on from its own output. At the mouth, where speech decides, the recorded
+latents pull as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.conditions import Conditions
+from torch import Tensor
+
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.flow_batch import (
+    ChunkBatch,
+    Dropped,
+    chunk_tokens,
+    draw_chunks,
+    draw_dropped,
+    drop_audio,
+    take_chunks,
+)
+from mirrorme_training.flow_stage import FlowStage, noised_motion, token_weights
+from mirrorme_training.flow_strip import flow_strip
+from mirrorme_training.recipe import DistillStageConfig
+from mirrorme_training.rollout import even_sigmas, roll_out
+from mirrorme_training.stage import Picture, averaged_copy
+
+
+class DistillStage(FlowStage):
+    """See `Stage`. The teacher is the checkpoint that the stage starts from."""
+
+    def __init__(
+        self, model: AvatarModel, config: DistillStageConfig, store: ClipStore, seed: int, *,
+        autocast: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(model, config.flow, store, seed, autocast=autocast)
+        self._distill, self._seed = config, seed
+        self.teacher = averaged_copy(model)
+        self._sigmas = even_sigmas(config.teacher_steps)
+
+    def compile(self) -> None:
+        """See `Stage`: steps are called one by one, not through `forward`."""
+        for denoiser in (self.model.denoiser, self.teacher.denoiser):
+            denoiser.velocity = torch.compile(denoiser.velocity)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Stage`."""
+        config, model = self._distill.flow, self.model
+        length, device = model.config.chunk.num_latents, self.bank["latents"].device
+        # All chunks of a step are rolled out equally far. Drawn here: the device is not waited for.
+        random = np.random.default_rng([self._seed, step])
+        depth = int(random.integers(self._distill.rollout_chunks + 1))
+        first = draw_chunks(self.bank, model.config, config, generator, depth * length)
+        dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator)
+        tokens = self.encode_speech(first, generator)
+        with torch.no_grad():
+            taught = self.teacher.audio.encode_clip(
+                self.bank["pcm"][first.clips].float(), self.bank["latents"].shape[1]
+            )
+            motion = noised_motion(first.motion, config, generator)
+            motion = self._own_motion(first, depth, tokens, dropped, motion, generator)
+        starts = first.starts + depth * length
+        batch = take_chunks(
+            self.bank, first.clips, first.rows, starts, length, first.identity, motion
+        )
+        noise = torch.randn(batch.target.shape, device=device, generator=generator)
+        student = self._conditions(model, batch, tokens, dropped)
+        made = model.denoiser.sample(noise, student).float()
+        with torch.no_grad():
+            conditions = self._conditions(self.teacher, batch, taught, dropped)
+            wanted = self.teacher.denoiser.sample(noise, conditions, self._sigmas).float()
+        weights = token_weights(batch.masks, config)
+        errors = (made - wanted).square().mean(dim=2, keepdim=True)
+        loss = (errors * weights).mean() / weights.mean()
+        numbers = {"endpoint": loss.detach()}
+        truth = self._truth_loss(made, batch, dropped, depth)
+        pixels = self._pixel_loss(made, wanted, batch)
+        speech_loss, named_right = self.speech_loss(tokens, batch)
+        numbers |= {"truth": truth.detach(), "visemes_right": named_right}
+        numbers["pixels"] = pixels.detach()
+        loss = loss + self._distill.truth_weight * truth + self._distill.pixel_weight * pixels
+        return loss + config.speech_weight * speech_loss, numbers
+
+    def strip(self) -> Picture:
+        """As the exported sampler draws."""
+        given = self._distill.flow.dropout.hands < 1
+        return flow_strip(self.average, self.bank, None, hands=given)
+
+    def _own_motion(
+        self, first: ChunkBatch, depth: int, tokens: Tensor, dropped: Dropped, motion: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """What the student made of the `depth` chunks before, `[B, M, C, h, w]`."""
+        if not depth:
+            return motion
+        length = first.target.shape[1]
+        chunks: list[Conditions] = []
+        for ahead in range(depth):
+            starts = first.starts + ahead * length
+            batch = take_chunks(
+                self.bank, first.clips, first.rows, starts, length, first.identity, motion
+            )
+            chunks.append(self._conditions(self.model, batch, tokens, dropped))
+        shape = (len(first.rows), depth, *first.target.shape[1:])
+        noise = torch.randn(shape, device=motion.device, generator=generator)
+        made = roll_out(self.model.denoiser, chunks, noise, None).float()
+        return torch.cat([motion, made], dim=1)[:, -motion.shape[1] :]
+
+    @staticmethod
+    def _conditions(
+        model: AvatarModel, batch: ChunkBatch, tokens: Tensor, dropped: Dropped
+    ) -> Conditions:
+        own = drop_audio(chunk_tokens(tokens, batch), model.audio.tokens.null, dropped.audio)
+        return batch.conditions(own, dropped)
+
+    def _truth_loss(self, made: Tensor, batch: ChunkBatch, dropped: Dropped, depth: int) -> Tensor:
+        """At the mouth, while the head is still where it was recorded."""
+        if depth:
+            return made.new_zeros(())
+        heard = (~dropped.audio).float()[:, None, None, None, None]
+        weights = batch.masks[:, :, 1:] * heard
+        errors = (made - batch.target).square().mean(dim=2, keepdim=True)
+        return (errors * weights).sum() / weights.sum().clamp(min=1.0)
+
+    def _pixel_loss(self, made: Tensor, wanted: Tensor, batch: ChunkBatch) -> Tensor:
+        """Distance of the decoded mouths."""
+        if not self._distill.pixel_weight:
+            return made.new_zeros(())
+        few = slice(self._distill.pixel_batch)
+        vae, size = self.average.vae, made.shape[-2:]
+        decoder = vae.config.decoder
+        before = batch.identity[few, None].expand(-1, decoder.context_latents, -1, *size)
+
+        def decode(latents: Tensor) -> Tensor:
+            after = latents[few, -1:].expand(-1, decoder.lookahead_latents, -1, *size)
+            window = torch.cat([before, latents[few], after], dim=1)
+            return vae.decode_chunk(window.transpose(1, 2)).float()
+
+        difference = decode(made) - decode(wanted).detach()
+        mouth = batch.masks[few, :, 1].amax(dim=1)[:, None, None]
+        scale = difference.shape[-1] // size[-1]
+        mouth = mouth.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+        return (difference.abs() * mouth).mean() / mouth.mean().clamp(min=1e-3)

@@ -1,0 +1,151 @@
+"""Stages 1 to 3: rectified flow on chunks of latents, the audio encoder trained along.
+
+The progressive order (close-up faces, half bodies with the face weighted, hands) is in the recipe;
+the code is one. Loss: |v - (noise - data)|^2 at x_t = (1 - t) data + t noise (Liu et al., 2022).
+"""
+
+from __future__ import annotations
+
+import torch
+from mirrorme_model.avatar import AvatarModel
+from torch import Tensor, nn
+
+from mirrorme_training.clip_bank import ClipBank
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.flow_batch import (
+    ChunkBatch,
+    chunk_tokens,
+    draw_chunks,
+    draw_dropped,
+    drop_audio,
+)
+from mirrorme_training.flow_strip import flow_strip
+from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
+from mirrorme_training.recipe import FlowStageConfig
+from mirrorme_training.rollout import even_sigmas
+from mirrorme_training.speech_batch_augment import augment_batch
+from mirrorme_training.speech_head import SpeechHead, mouth_shapes
+from mirrorme_training.stage import Picture, averaged_copy
+
+
+class FlowStage:
+    """See `Stage`."""
+
+    def __init__(
+        self, model: AvatarModel, config: FlowStageConfig, store: ClipStore, seed: int, *,
+        autocast: bool,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.average = averaged_copy(model)
+        self._config = config
+        make = LatentClips(
+            self.average.vae, model.config, store, config.bank, seed, autocast=autocast
+        )
+        self.bank = ClipBank(config.bank, make)
+        names = [control.name for control in model.config.controls.controls]
+        columns = [names.index(name) for name in MOUTH_CONTROLS if name in names]
+        self._columns = torch.tensor(columns, device=store.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = SpeechHead(model.config.audio, len(columns) + 1).to(store.device)
+        model.requires_grad_(False)
+        for module in (model.audio, model.denoiser):
+            module.requires_grad_(True).train()
+        if config.train == "adapters":
+            model.denoiser.base.requires_grad_(False)
+            model.audio.backbone.requires_grad_(False)
+        parts = nn.ModuleDict({"audio": model.audio, "denoiser": model.denoiser})
+        self.trained = nn.ModuleDict({"model": parts, "head": head})
+        self._head = head
+        self.clips_per_step = config.batch * config.chunks_per_clip
+
+    def compile(self) -> None:
+        """See `Stage`."""
+        self.model.denoiser.compile()
+
+    def advance(self, step: int) -> None:
+        """See `Stage`."""
+        self.bank.advance(step)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Stage`."""
+        config = self._config
+        batch = draw_chunks(self.bank, self.model.config, config, generator)
+        tokens = self.encode_speech(batch, generator)
+        speech_loss, named_right = self.speech_loss(tokens, batch)
+        dropped = draw_dropped(self.model.config, config.dropout, len(batch.rows), generator)
+        null = self.model.audio.tokens.null
+        own = drop_audio(chunk_tokens(tokens, batch), null, dropped.audio)
+        motion = noised_motion(batch.motion, config, generator)
+        noise = _normal_like(batch.target, generator)
+        t = draw_times(len(batch.rows), config.time_shift, generator)
+        # One time a chunk, repeated for its latent frames.
+        times = t[:, None].expand(-1, batch.target.shape[1])
+        mix = times[:, :, None, None, None]
+        noisy = (1 - mix) * batch.target + mix * noise
+        conditions = batch.conditions(own, dropped, motion)
+        velocity = self.model.denoiser(noisy, times, conditions).float()
+        errors = (velocity - (noise - batch.target)).square().mean(dim=2, keepdim=True)
+        weights = token_weights(batch.masks, config)
+        loss = (errors * weights).mean() / weights.mean()
+        mouth = batch.masks[:, :, 1:]
+        numbers = {
+            "flow": loss.detach(),
+            "flow_mouth": (errors * mouth).sum().detach() / mouth.sum().clamp(min=1e-6),
+            "speech": speech_loss.detach(),
+            "visemes_right": named_right,
+        }
+        return loss + config.speech_weight * speech_loss, numbers
+
+    def encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
+        """Audio tokens of the batch's whole clips, `[B / S, K, tokens, C]`, heard anew."""
+        pcm = self.bank["pcm"][batch.clips].float()
+        if self._config.augment:
+            pcm = augment_batch(pcm, generator)
+        return self.model.audio.encode_clip(pcm, self.bank["latents"].shape[1])
+
+    def speech_loss(self, tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
+        """Of the auxiliary head, and the share of visemes that it names right."""
+        controls, opening = self.bank["controls"][batch.clips], self.bank["mouth"][batch.clips]
+        shapes = mouth_shapes(controls, opening, self._columns)
+        return self._head.loss(tokens, shapes, self.bank["visemes"][batch.clips])
+
+    def strip(self) -> Picture:
+        """See `Stage`."""
+        sigmas = even_sigmas(self._config.strip_steps)
+        given = self._config.dropout.hands < 1
+        return flow_strip(self.average, self.bank, sigmas, hands=given)
+
+    def finish(self) -> None:
+        """See `Stage`: nothing to do."""
+
+
+def draw_times(batch: int, shift: float, generator: torch.Generator) -> Tensor:
+    """`[B]` in 0 to 1: logit-normal (Esser et al., 2024), a fifth of them uniform, then shifted."""
+    device = generator.device
+    t = torch.randn(batch, device=device, generator=generator).sigmoid()
+    uniform = torch.rand(2, batch, device=device, generator=generator)
+    t = torch.where(uniform[0] < 0.2, uniform[1], t)
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def noised_motion(motion: Tensor, config: FlowStageConfig, generator: torch.Generator) -> Tensor:
+    """Motion `[B, M, C, h, w]` as a long stream hands it on: a little noisy, a little off.
+
+    It is still presented as clean, so the denoiser learns to mend it from the portrait.
+    """
+    device = motion.device
+    level = torch.rand(len(motion), 1, 1, 1, 1, device=device, generator=generator)
+    offset = torch.randn(len(motion), 1, motion.shape[2], 1, 1, device=device, generator=generator)
+    noise = _normal_like(motion, generator)
+    return motion + level * (config.motion_noise * noise + config.motion_offset * offset)
+
+
+def token_weights(masks: Tensor, config: FlowStageConfig) -> Tensor:
+    """`[B, F, 2, h, w]` to `[B, F, 1, h, w]`, 1 outside faces."""
+    face, mouth = masks.split(1, dim=2)
+    return 1 + config.face_weight * face + config.mouth_weight * mouth
+
+
+def _normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, device=like.device, generator=generator)

@@ -1,0 +1,222 @@
+"""Settings of a training run: frozen dataclasses, read from TOML, stored in the checkpoint.
+
+A recipe is a TOML file with one table a stage. What a table leaves out is the dataclass's default;
+what it has too much is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from mirrorme_model.errors import ConfigError
+from mirrorme_model.strict_json import parse_json
+
+StageName: TypeAlias = Literal["vae", "face", "body", "hands", "distill"]
+STAGES: tuple[StageName, ...] = ("vae", "face", "body", "hands", "distill")
+"""In the order in which they are trained."""
+
+
+class RecipeError(Exception):
+    """A recipe does not exist, or has a setting that is unknown or makes no sense."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model; only a run without `--init` reads it."""
+
+    preset: str = "demo"
+    width_px: int | None = None
+    height_px: int | None = None
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """The clips that are ready to train on."""
+
+    num_clips: int = 1024
+    renew_every_steps: int = 4
+    """One clip is replaced so often; 0: never."""
+    close_up: float = 0.0
+    """Share of close-ups; the others show half a body."""
+    hands: bool = True
+    """False: hands stay out of the picture."""
+    window_frames: int = 49
+    """Frames kept of a clip where pixels are trained on."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up and cosine decay, and the average of weights."""
+
+    steps: int = 20_000
+    learning_rate: float = 3e-4
+    warmup_steps: int = 200
+    final_share: float = 0.05
+    """Of the learning rate, at the end."""
+    weight_decay: float = 0.01
+    beta2: float = 0.99
+    max_norm: float = 1.0
+    ema_decay: float = 0.999
+    checkpoint_every_s: float = 120.0
+    log_every_steps: int = 50
+    strip_every_steps: int = 2000
+
+
+@dataclass(frozen=True)
+class VaeStageConfig:
+    """Reconstruction of frames."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    bank: BankConfig = field(default_factory=BankConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch: int = 16
+    """Clips a step."""
+    clip_latents: int = 2
+    """k of the 1 + 8k frames of a clip."""
+    pictures_every_steps: int = 4
+    """Such a step trains single frames; 0: never."""
+    picture_batch: int = 64
+    edge_weight: float = 0.5
+    square_weight: float = 0.5
+    """Of the squared error, which PSNR measures."""
+    face_weight: float = 1.0
+    mouth_weight: float = 4.0
+    kl_weight: float = 1e-6
+    latent_noise: float = 0.05
+    """Added to latents before they are decoded, as a share of their deviation: the decoder then
+    forgives small errors of the denoiser."""
+
+
+@dataclass(frozen=True)
+class DropoutConfig:
+    """How often conditions are not given."""
+
+    audio: float = 0.08
+    controls: float = 0.5
+    """None of them; otherwise a random part is given."""
+    hands: float = 1.0
+
+
+@dataclass(frozen=True)
+class FlowStageConfig:
+    """Rectified flow: the stages face, body and hands."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    bank: BankConfig = field(default_factory=BankConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    train: Literal["all", "adapters"] = "all"
+    """`adapters`: the published transformer and speech backbone stay as they are."""
+    batch: int = 64
+    """Clips a step."""
+    chunks_per_clip: int = 4
+    session_start: float = 0.08
+    """Share of chunks whose motion is the still portrait."""
+    motion_noise: float = 0.15
+    """Greatest deviation of noise on the motion context."""
+    motion_offset: float = 0.05
+    """Deviation of a shift of whole channels of it, as drift makes."""
+    time_shift: float = 1.0
+    """s of t' = s t / (1 + (s - 1) t): above 1 there is more noise (Esser et al., 2024)."""
+    face_weight: float = 0.0
+    mouth_weight: float = 2.0
+    speech_weight: float = 0.3
+    """Of the auxiliary loss on audio tokens; 0: none."""
+    augment: bool = True
+    """Rooms, noise, lines and levels on the speech."""
+    strip_steps: int = 12
+    """Of the sampler that draws strips."""
+
+
+@dataclass(frozen=True)
+class DistillStageConfig:
+    """A student of few steps."""
+
+    flow: FlowStageConfig = field(default_factory=FlowStageConfig)
+    """Data, optimiser and conditions; its loss weights hold for the student's loss too."""
+    teacher_steps: int = 12
+    rollout_chunks: int = 3
+    """At most so many chunks are made by the student before the one that is trained."""
+    truth_weight: float = 0.3
+    """Of the distance to the recorded latents at the mouth, where motion is recorded too."""
+    pixel_weight: float = 0.0
+    """Of the decoded mouth's distance to the teacher's."""
+    pixel_batch: int = 8
+
+
+StageConfig: TypeAlias = VaeStageConfig | FlowStageConfig | DistillStageConfig
+
+
+def shipped_recipes() -> list[str]:
+    """Names that `load_recipe` knows besides paths."""
+    folder = resources.files("mirrorme_training").joinpath("recipes")
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
+
+
+def load_recipe(name_or_path: str, stage: StageName) -> StageConfig:
+    """One stage's settings.
+
+    Raises:
+        RecipeError: naming the setting at fault.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        source = path
+    elif name_or_path in shipped_recipes():
+        source = resources.files("mirrorme_training").joinpath("recipes", f"{name_or_path}.toml")
+    else:
+        known = ", ".join(shipped_recipes())
+        raise RecipeError(f"no recipe {name_or_path!r}: want a .toml file or one of {known}")
+    try:
+        document = tomllib.loads(source.read_text())
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{source} cannot be read: {error}") from error
+    if unknown := document.keys() - set(STAGES):
+        raise RecipeError(f"{source} has tables that are no stage: {', '.join(sorted(unknown))}")
+    if stage not in document:
+        raise RecipeError(f"{source} has no table [{stage}]")
+    default = default_config(stage)
+    settings = _merged(dataclasses.asdict(default), document[stage])
+    try:
+        return parse_json(type(default), json.dumps(settings), stage)
+    except ConfigError as error:
+        raise RecipeError(f"{source}: {error}") from error
+
+
+def default_config(stage: StageName) -> StageConfig:
+    """Of the class that the stage wants."""
+    match stage:
+        case "vae":
+            return VaeStageConfig()
+        case "distill":
+            return DistillStageConfig()
+        case _:
+            return FlowStageConfig()
+
+
+def optim_of(config: StageConfig) -> OptimConfig:
+    """The optimiser's settings of any stage."""
+    return config.flow.optim if isinstance(config, DistillStageConfig) else config.optim
+
+
+def with_steps(config: StageConfig, steps: int) -> StageConfig:
+    """The same with another number of steps."""
+    if isinstance(config, DistillStageConfig):
+        optim = dataclasses.replace(config.flow.optim, steps=steps)
+        return dataclasses.replace(config, flow=dataclasses.replace(config.flow, optim=optim))
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=steps))
+
+
+def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(default)
+    for name, value in given.items():
+        below = default.get(name)
+        nested = isinstance(below, dict) and isinstance(value, dict)
+        merged[name] = _merged(below, value) if nested else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,120 @@
+"""Starts or resumes one stage: puts model, data, stage and trainer together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.checkpoint import Provenance, load_checkpoint
+from mirrorme_model.presets import preset
+
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.distill_stage import DistillStage
+from mirrorme_training.flow_stage import FlowStage
+from mirrorme_training.recipe import (
+    DistillStageConfig,
+    ModelSettings,
+    StageConfig,
+    StageName,
+    VaeStageConfig,
+    optim_of,
+)
+from mirrorme_training.run_state import STATE_NAME, RunError, RunIdentity
+from mirrorme_training.stage import Stage
+from mirrorme_training.trainer import RunOptions, Trainer
+from mirrorme_training.vae_stage import VaeStage
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One call of `mirrorme-train run`."""
+
+    stage: StageName
+    config: StageConfig
+    data: Path
+    init: Path | None
+    """Checkpoint to start from; None: random weights."""
+    resume: bool
+    compile: bool
+    options: RunOptions
+
+
+def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
+    """Trains; returns the step that was reached.
+
+    Raises:
+        RunError, RecipeError, ShardError: with what to change.
+        CheckpointError: `init` cannot be read.
+    """
+    options, config = request.options, request.config
+    if (options.folder / STATE_NAME).exists() and not request.resume:
+        raise RunError(f"{options.folder} holds a run: give --resume, or another folder")
+    store = ClipStore(request.data, options.device)
+    model, parent = _start_model(request)
+    start = model.weights_sha256()
+    model.to(options.device)
+    stage = _open_stage(request, model, store)
+    identity = RunIdentity(
+        stage=request.stage,
+        recipe=_recipe_text(config),
+        seed=options.seed,
+        data_hash=store.data_hash,
+        start=start,
+    )
+    provenance: Provenance = {
+        "stage": request.stage,
+        "recipe": json.loads(identity.recipe),
+        "seed": options.seed,
+        "data_sha256": store.data_hash,
+        "data_clips": store.num_clips,
+        "started_from_sha256": start,
+        "precision": options.precision,
+        "torch": torch.__version__,
+    }
+    if parent is not None:
+        provenance["parent"] = parent
+    trainer = Trainer(stage, optim_of(config), options, identity, provenance, say)
+    if request.resume and trainer.resume():
+        say(f"resumed {options.folder}")
+    if request.compile:
+        stage.compile()
+    return trainer.run()
+
+
+def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
+    if request.init is not None:
+        checkpoint = load_checkpoint(request.init)
+        return checkpoint.model, checkpoint.provenance
+    if request.stage != "vae":
+        raise RunError(f"stage {request.stage} wants --init, the checkpoint of the stage before it")
+    settings = _model_settings(request.config)
+    config = preset(settings.preset, width_px=settings.width_px, height_px=settings.height_px)
+    return AvatarModel.random(config, request.options.seed, zero_adapters=True), None
+
+
+def _model_settings(config: StageConfig) -> ModelSettings:
+    return config.flow.model if isinstance(config, DistillStageConfig) else config.model
+
+
+def _open_stage(request: RunRequest, model: AvatarModel, store: ClipStore) -> Stage:
+    seed, half = request.options.seed, request.options.precision == "bf16"
+    match request.config:
+        case VaeStageConfig():
+            fresh = request.init is None
+            return VaeStage(model, request.config, store, seed, fresh=fresh)
+        case DistillStageConfig():
+            return DistillStage(model, request.config, store, seed, autocast=half)
+        case _:
+            return FlowStage(model, request.config, store, seed, autocast=half)
+
+
+def _recipe_text(config: StageConfig) -> str:
+    """The number of steps is left out, so that a run may be made longer."""
+    document = dataclasses.asdict(config)
+    document.get("flow", document)["optim"].pop("steps")
+    return json.dumps(document, sort_keys=True)

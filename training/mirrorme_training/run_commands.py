@@ -1,0 +1,108 @@
+"""`mirrorme-train speech` and `mirrorme-train run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import click
+from mirrorme_model.errors import CheckpointError, ConfigError
+
+from mirrorme_training.recipe import STAGES, RecipeError, StageName, load_recipe, with_steps
+from mirrorme_training.run_state import RunError
+from mirrorme_training.speech import SpeechError
+from mirrorme_training.speech_shards import ShardConfig, ShardError, write_shards
+
+
+@click.command("speech")
+@click.option("--clips", type=click.IntRange(min=1), default=1024, show_default=True)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=32),
+    default=128,
+    show_default=True,
+    help="Of a clip, at 24 a second; a multiple of 8.",
+)
+@click.option("--clips-per-shard", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--idle", type=click.FloatRange(0, 1), default=0.08, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True)
+def speech(
+    clips: int, frames: int, clips_per_shard: int, idle: float, seed: int, workers: int,
+    output: Path,
+) -> None:  # fmt: skip
+    """Speak the training texts, and make the movement that goes with them. Goes on where it was."""
+    try:
+        config = ShardConfig(clips, frames, clips_per_shard, idle, seed)
+        for path in write_shards(output, config, workers):
+            click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    except (ShardError, SpeechError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command("run")
+@click.argument("stage", type=click.Choice(STAGES))
+@click.option(
+    "--config", "recipe", default="demo", show_default=True, help="A recipe's name or .toml file."
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that `mirrorme-train speech` made.",
+)
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--init",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Checkpoint of the stage before; the VAE may do without.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --output, or start it.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Stop this call after so long.")
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End the stage after so long over all calls; the learning rate falls with it.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="The best there is.")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="bf16 on cuda, fp32 on cpu.")
+@click.option("--compile/--no-compile", "compiled", default=False, show_default=True)
+def run(
+    stage: str, recipe: str, data: Path, output: Path, init: Path | None, resume: bool,
+    minutes: float | None, budget_minutes: float | None, steps: int | None, seed: int,
+    device: str | None, precision: str | None, compiled: bool,
+) -> None:  # fmt: skip
+    """Train one STAGE. Its checkpoint, log and sample strips are in --output."""
+    import torch
+
+    from mirrorme_training.run import RunRequest, run_stage
+    from mirrorme_training.trainer import RunOptions
+
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    half = precision == "bf16" if precision else kind == "cuda"
+    name = cast(StageName, stage)
+    try:
+        config = load_recipe(recipe, name)
+        request = RunRequest(
+            stage=name,
+            config=config if steps is None else with_steps(config, steps),
+            data=data,
+            init=init,
+            resume=resume,
+            compile=compiled,
+            options=RunOptions(
+                folder=output,
+                device=torch.device(kind),
+                seed=seed,
+                precision="bf16" if half else "fp32",
+                minutes=minutes,
+                budget_minutes=budget_minutes,
+            ),
+        )
+        reached = run_stage(request, click.echo)
+    except (RunError, RecipeError, ShardError, CheckpointError, ConfigError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{output}: step {reached}")

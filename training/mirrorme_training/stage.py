@@ -1,0 +1,73 @@
+"""What the trainer asks of a stage."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+from mirrorme_model.avatar import AvatarModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Picture = NDArray[np.uint8]
+"""`[H, W, 3]`, R first."""
+
+
+class Stage(Protocol):
+    """Owns the model, its averaged copy, and the data; knows the loss, not how it is minimised."""
+
+    model: AvatarModel
+    """Trained in place."""
+    average: AvatarModel
+    """Of the same config; the trainer moves its weights, strips and checkpoints use it."""
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """What the optimiser moves. Parts under the name `model.*` have their twins in `average`;
+        others are not saved for use."""
+        ...
+
+    @property
+    def clips_per_step(self) -> int:
+        """For the throughput that is printed."""
+        ...
+
+    def advance(self, step: int) -> None:
+        """Brings the data to a step."""
+        ...
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one batch, and numbers to log, without gradients."""
+        ...
+
+    def strip(self) -> Picture:
+        """Truth and what the average makes of it, to look at."""
+        ...
+
+    def finish(self) -> None:
+        """Before `average` is saved: computes what is not trained by gradients."""
+        ...
+
+    def compile(self) -> None:
+        """Lets torch compile what the loss runs."""
+        ...
+
+
+def averaged_copy(model: AvatarModel) -> AvatarModel:
+    """A copy that gradients do not touch."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def tile(rows: list[Tensor]) -> Picture:
+    """Rows of pictures `[n, H, W, 3]` uint8, one below the other."""
+    lines = [np.concatenate(list(row.cpu().numpy()), axis=1) for row in rows]
+    return np.concatenate(lines, axis=0)
+
+
+def spread_indices(count: int, shown: int) -> list[int]:
+    """At most `shown` indices evenly over `count`."""
+    step = max(1, math.ceil(count / shown))
+    return list(range(0, count, step))

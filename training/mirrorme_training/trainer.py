@@ -1,0 +1,240 @@
+"""The loop that all stages share: optimiser, averages, time boxes, resuming, logging.
+
+One process, one device. All randomness of a step is drawn from (seed, step), so a run that was
+stopped and resumed goes on with the numbers that it would have had.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from mirrorme_model.checkpoint import Provenance, save_checkpoint
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mirrorme_training.recipe import OptimConfig
+from mirrorme_training.run_log import RunLog
+from mirrorme_training.run_state import (
+    CHECKPOINT_NAME,
+    RunError,
+    RunIdentity,
+    RunState,
+    load_state,
+    save_state,
+)
+from mirrorme_training.stage import Stage
+
+Precision = Literal["bf16", "fp32"]
+_SEED_STRIDE = 1_000_003
+_EMA_WARMUP = 10
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is done, apart from what it trains."""
+
+    folder: Path
+    device: torch.device
+    seed: int
+    precision: Precision
+    minutes: float | None = None
+    """This call stops after so long; None: at the end."""
+    budget_minutes: float | None = None
+    """The whole stage ends after so long, over all calls; the learning rate falls with it."""
+
+
+class Trainer:
+    """Runs one stage in one folder."""
+
+    def __init__(
+        self, stage: Stage, config: OptimConfig, options: RunOptions, identity: RunIdentity,
+        provenance: Provenance, say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._stage, self._config, self._options = stage, config, options
+        self._identity, self._provenance, self._say = identity, provenance, say
+        named = stage.trained.named_parameters()
+        self._weights = {name: p for name, p in named if p.requires_grad}
+        self._averages = _twins(stage, self._weights)
+        self._optimizer = _optimizer(self._weights, config)
+        self._step = 0
+        self._minutes_before = 0.0
+        self._started_s = time.monotonic()
+
+    def resume(self) -> bool:
+        """Goes on from the folder's state, if there is one."""
+        state = load_state(self._options.folder, self._identity, self._options.device)
+        if state is None:
+            return False
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(state.weights[name])
+            for name, average in self._averages.items():
+                average.copy_(state.averages[name])
+        self._optimizer.load_state_dict(state.optimizer)
+        self._step, self._minutes_before = state.step, state.minutes
+        return True
+
+    def run(self) -> int:
+        """Trains until the end, or until this call's time is over; saves. Returns the step.
+
+        Raises:
+            RunError: the loss is no number any more. The last state on disk is from before.
+        """
+        options, config, stage = self._options, self._config, self._stage
+        options.folder.mkdir(parents=True, exist_ok=True)
+        self._started_s = time.monotonic()
+        stage.advance(self._step)
+        self._say(f"step {self._step}: data ready after {self._call_minutes * 60:.1f} s")
+        log = RunLog(options.folder)
+        try:
+            saved_s, window = time.monotonic(), _Window()
+            while self._progress < 1 and not self._time_is_over:
+                window.add(self._train_step())
+                if self._step % config.log_every_steps == 0:
+                    self._report(log, window)
+                    window = _Window()
+                if self._step % config.strip_every_steps == 0:
+                    self._draw(log)
+                if time.monotonic() - saved_s > config.checkpoint_every_s:
+                    self._save()
+                    saved_s = time.monotonic()
+            self._save()
+            self._draw(log)
+        finally:
+            log.close()
+        return self._step
+
+    def _train_step(self) -> dict[str, Tensor]:
+        options, config, stage = self._options, self._config, self._stage
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate
+        stage.advance(self._step)
+        generator = torch.Generator(options.device)
+        generator.manual_seed(options.seed * _SEED_STRIDE + self._step)
+        half = options.precision == "bf16"
+        with torch.autocast(options.device.type, torch.bfloat16, enabled=half):
+            loss, numbers = stage.loss(self._step, generator)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(list(self._weights.values()), config.max_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._step += 1
+        self._average()
+        return {"loss": loss.detach(), "norm": norm.detach(), **numbers}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Weights of the last steps, evenly at first (as in TensorFlow's moving averages)."""
+        decay = min(self._config.ema_decay, (1 + self._step) / (_EMA_WARMUP + self._step))
+        now: list[Tensor] = [self._weights[name] for name in self._averages]
+        get_ema_multi_avg_fn(decay)(list(self._averages.values()), now, self._step)
+
+    @property
+    def _call_minutes(self) -> float:
+        return (time.monotonic() - self._started_s) / 60
+
+    @property
+    def _time_is_over(self) -> bool:
+        return self._options.minutes is not None and self._call_minutes >= self._options.minutes
+
+    @property
+    def _progress(self) -> float:
+        done = self._step / self._config.steps
+        if self._options.budget_minutes is not None:
+            minutes = self._minutes_before + self._call_minutes
+            done = max(done, minutes / self._options.budget_minutes)
+        return done
+
+    @property
+    def _learning_rate(self) -> float:
+        config = self._config
+        warm = min(1.0, (self._step + 1) / max(1, config.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress)))
+        return (
+            config.learning_rate * warm * (config.final_share + (1 - config.final_share) * cosine)
+        )
+
+    def _report(self, log: RunLog, window: _Window) -> None:
+        values = window.means()
+        if not math.isfinite(values["loss"]):
+            raise RunError(f"the loss is {values['loss']} at step {self._step}")
+        rate = window.num_steps / window.seconds
+        values |= {
+            "lr": self._learning_rate,
+            "steps_per_s": rate,
+            "clips_per_s": rate * self._stage.clips_per_step,
+            "minutes": self._minutes_before + self._call_minutes,
+        }
+        log.numbers(self._step, values)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._say(f"step {self._step}: {shown}")
+
+    def _draw(self, log: RunLog) -> None:
+        self._stage.finish()
+        log.picture(self._step, self._stage.strip())
+
+    def _save(self) -> None:
+        minutes = self._minutes_before + self._call_minutes
+        self._stage.finish()
+        state = RunState(
+            identity=self._identity,
+            step=self._step,
+            minutes=minutes,
+            weights={name: weight.detach() for name, weight in self._weights.items()},
+            averages=self._averages,
+            optimizer=self._optimizer.state_dict(),
+        )
+        save_state(self._options.folder, state)
+        origin = {**self._provenance, "steps": self._step, "minutes": round(minutes, 2)}
+        path = self._options.folder / CHECKPOINT_NAME
+        save_checkpoint(path, self._stage.average, trained=True, provenance=origin)
+
+
+class _Window:
+    """Sums of numbers since the last report; they stay on the device until then."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._started_s = time.monotonic()
+        self.num_steps = 0
+
+    def add(self, numbers: dict[str, Tensor]) -> None:
+        self.num_steps += 1
+        for name, value in numbers.items():
+            value = value.float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    @property
+    def seconds(self) -> float:
+        return max(1e-9, time.monotonic() - self._started_s)
+
+
+def _twins(stage: Stage, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The averaged model's tensors by the trained weights' names."""
+    prefix = "model."
+    ours = dict(stage.average.named_parameters())
+    return {name: ours[name[len(prefix) :]] for name in weights if name.startswith(prefix)}
+
+
+def _optimizer(weights: dict[str, nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+    matrices = [p for p in weights.values() if p.dim() >= 2]
+    others = [p for p in weights.values() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    on_cuda = next(iter(weights.values())).is_cuda
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=on_cuda
+    )

@@ -1,0 +1,47 @@
+"""How far reconstructed frames are from the truth."""
+
+from __future__ import annotations
+
+import torch
+from mirrorme_model.vae import Posterior
+from torch import Tensor, nn
+
+_CHARBONNIER = 1e-3
+_EDGE_SCALES = 3
+
+
+def weighted_charbonnier(difference: Tensor, weights: Tensor) -> Tensor:
+    """A smooth absolute error (Lai et al., 2017); `weights` broadcast over `[B, 3, T, H, W]`."""
+    error = torch.sqrt(difference.square() + _CHARBONNIER**2)
+    return (error * weights).mean() / weights.mean()
+
+
+def weighted_square(difference: Tensor, weights: Tensor) -> Tensor:
+    """The mean squared error."""
+    return (difference.square() * weights).mean() / weights.mean()
+
+
+def edge_loss(difference: Tensor) -> Tensor:
+    """Absolute error of neighbouring pixels' differences, at three scales; `[B, 3, T, H, W]`.
+
+    The gradients are linear, so the difference of pictures is enough.
+    """
+    x = difference.transpose(1, 2).flatten(0, 1)
+    total = x.new_zeros(())
+    for scale in range(_EDGE_SCALES):
+        if scale:
+            x = nn.functional.avg_pool2d(x, 2)
+        across, down = x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+        total = total + across.abs().mean() + down.abs().mean()
+    return total
+
+
+def kl_divergence(posterior: Posterior) -> Tensor:
+    """From the standard normal distribution, a latent number, in nats (Kingma and Welling)."""
+    mean, log_variance = posterior.mean.float(), posterior.log_variance.float()
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def psnr_db(difference: Tensor) -> Tensor:
+    """Of frames in -1 to 1, over the batch."""
+    return 10 * torch.log10(4 / difference.square().mean().clamp(min=1e-12))
