@@ -18,7 +18,7 @@ def every_feature() -> ModelConfig:
         config,
         chunk=dataclasses.replace(config.chunk, motion_latents=2),
         dit=dataclasses.replace(
-            config.dit, num_layers=3, text=TextConfig(caption_channels=12, num_prompt_tokens=5)
+            config.dit, text=TextConfig(caption_channels=12, num_prompt_tokens=5)
         ),
         guidance=RangeConfig(min=1.0, max=8.0, default=4.0),
     )

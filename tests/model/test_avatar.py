@@ -45,3 +45,13 @@ def test_the_base_can_be_told_from_ours() -> None:
     base = {name for name, _ in model.denoiser.named_parameters() if name.startswith("base.")}
     assert base == {f"base.{name}" for name, _ in model.denoiser.base.named_parameters()}
     assert not any("adapter" in name or "hand" in name or "control" in name for name in base)
+
+
+@pytest.mark.parametrize(("height_px", "chunk_latents"), [(512, 3), (768, 1)])
+def test_ltx_2b_can_be_built(height_px: int, chunk_latents: int) -> None:
+    config = preset("ltx-2b", height_px=height_px, chunk_latents=chunk_latents)
+    with torch.device("meta"):
+        model = AvatarModel(config)
+    tokens = chunk_latents * 16 * height_px // 32
+    assert model.denoiser.noisy_cos.shape == (tokens, 2048)
+    assert model.audio.window.num_phases == {1: 3, 3: 1}[chunk_latents]

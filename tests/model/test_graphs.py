@@ -16,8 +16,12 @@ from tests.model.small_models import every_feature
 CONFIGS = {"tiny": preset("tiny"), "every_feature": every_feature(), "demo": preset("demo")}
 BATCHES = (1, 2, 3, 8)
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-"""torch's exporter uses what torch itself deprecates."""
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore:# The axis name. batch will not be used:UserWarning",
+)
+"""torch's exporter uses what torch itself deprecates, and notes that all inputs share one batch."""
 
 
 @pytest.fixture(params=["tiny", "every_feature", pytest.param("demo", marks=pytest.mark.slow)])
