@@ -155,7 +155,9 @@ def _demo() -> ModelConfig:
         preset="demo",
         video=VideoConfig(height_px=256, width_px=256),
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
-        dit=DitConfig(num_layers=6, num_heads=4, head_dim=64, text=None, audio_layers=(0, 1, 2, 3, 4)),
+        dit=DitConfig(
+            num_layers=6, num_heads=4, head_dim=64, text=None, audio_layers=(0, 1, 2, 3, 4)
+        ),
         audio=AudioConfig(
             sample_rate_hz=16000,
             backbone=BackboneConfig(
