@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mirrorme_training.run_commands import run, speech
 from mirrorme_training.speech import SpeechError
 
 
@@ -76,3 +77,7 @@ def preview(
     click.echo(f"{output}: {by}".rstrip())
     for text in clip.texts:
         click.echo(f"  {text}")
+
+
+main.add_command(speech)
+main.add_command(run)
