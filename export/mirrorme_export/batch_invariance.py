@@ -8,22 +8,26 @@ from onnx_ir import convenience
 
 
 def mean_by_convolution(model: ir.Model) -> None:
-    """Turns float32 means over the channels of pictures, `[B, C, H, W]`, into 1 × 1 convolutions.
+    """Turns float32 means over the channels of `[batch, C, H, W]` into 1 × 1 convolutions.
 
-    ONNX Runtime's CPU reduction drops leading dimensions of 1, and so adds up a batch of one in
-    another order than a larger one. A convolution takes each picture by itself.
+    ONNX Runtime's CPU reduction drops a leading dimension of 1, and so adds up a batch of one in
+    another order than a larger one. A convolution takes each picture by itself. Where the leading
+    dimension holds frames too, `8 * batch`, it is never 1.
     """
+    batch = {str(value.shape[0]) for value in model.graph.inputs if value.shape}
     for node in list(model.graph.all_nodes()):
         if node.op_type == "ReduceMean":
-            channels = _channels_meant(node)
+            channels = _channels_meant(node, batch)
             if channels is not None:
                 _replace(model, node, channels)
 
 
-def _channels_meant(node: ir.Node) -> int | None:
-    """C, if the node is the mean over the channels of pictures."""
+def _channels_meant(node: ir.Node, batch: set[str]) -> int | None:
+    """C, if the node is the mean over the channels of `[batch, C, H, W]`."""
     value, axes = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     if value is None or value.shape is None or len(value.shape) != 4 or axes is None:
+        return None
+    if str(value.shape[0]) not in batch:
         return None
     constant = convenience.get_const_tensor(axes)
     if constant is None or constant.numpy().tolist() not in ([1], [-3]):

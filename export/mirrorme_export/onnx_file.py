@@ -54,8 +54,7 @@ def write_onnx(
             model = program.model
             _simplify(model)
             _cast_pictures_first(model)
-            if graph.role == "identity_encoder":
-                mean_by_convolution(model)
+            mean_by_convolution(model)
     except (OnnxExporterError, RuntimeError) as error:
         raise UnexportableGraph(f"{graph.name} cannot be exported: {error}") from error
     _check_inputs(model, graph)
