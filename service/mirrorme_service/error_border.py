@@ -1,6 +1,6 @@
 """The border to gRPC: whatever an RPC raises becomes one status with `google.rpc` details.
 
-Here and in `main` alone is `Exception` caught.
+Here alone is `Exception` caught.
 """
 
 from __future__ import annotations
