@@ -54,6 +54,9 @@ class FlowStage:
         if config.train == "adapters":
             model.denoiser.base.requires_grad_(False)
             model.audio.backbone.requires_grad_(False)
+        if config.dropout.hands >= 1 and model.denoiser.hand_encoder is not None:
+            # Else it would learn a constant before it has seen a hand.
+            model.denoiser.hand_encoder.requires_grad_(False)
         parts = nn.ModuleDict({"audio": model.audio, "denoiser": model.denoiser})
         self.trained = nn.ModuleDict({"model": parts, "head": head})
         self._head = head

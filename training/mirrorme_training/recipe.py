@@ -213,6 +213,20 @@ def with_steps(config: StageConfig, steps: int) -> StageConfig:
     return dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=steps))
 
 
+def with_size(config: StageConfig, size_px: int) -> StageConfig:
+    """The same with another size of pictures.
+
+    Raises:
+        RecipeError: the stage takes its size from the checkpoint that it starts from.
+    """
+    if not isinstance(config, VaeStageConfig):
+        raise RecipeError(
+            "the size is that of the checkpoint: it can be chosen for stage vae alone"
+        )
+    model = dataclasses.replace(config.model, width_px=size_px, height_px=size_px)
+    return dataclasses.replace(config, model=model)
+
+
 def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     merged = dict(default)
     for name, value in given.items():

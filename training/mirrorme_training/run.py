@@ -17,6 +17,7 @@ from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.recipe import (
+    STAGES,
     DistillStageConfig,
     ModelSettings,
     StageConfig,
@@ -52,6 +53,9 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
         CheckpointError: `init` cannot be read.
     """
     options, config = request.options, request.config
+    if options.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     if (options.folder / STATE_NAME).exists() and not request.resume:
         raise RunError(f"{options.folder} holds a run: give --resume, or another folder")
     store = ClipStore(request.data, options.device)
@@ -102,7 +106,9 @@ def _model_settings(config: StageConfig) -> ModelSettings:
 
 
 def _open_stage(request: RunRequest, model: AvatarModel, store: ClipStore) -> Stage:
-    seed, half = request.options.seed, request.options.precision == "bf16"
+    # Each stage sees people of its own.
+    seed = request.options.seed * len(STAGES) + STAGES.index(request.stage)
+    half = request.options.precision == "bf16"
     match request.config:
         case VaeStageConfig():
             fresh = request.init is None

@@ -8,7 +8,14 @@ from typing import cast
 import click
 from mirrorme_model.errors import CheckpointError, ConfigError
 
-from mirrorme_training.recipe import STAGES, RecipeError, StageName, load_recipe, with_steps
+from mirrorme_training.recipe import (
+    STAGES,
+    RecipeError,
+    StageName,
+    load_recipe,
+    with_size,
+    with_steps,
+)
 from mirrorme_training.run_state import RunError
 from mirrorme_training.speech import SpeechError
 from mirrorme_training.speech_shards import ShardConfig, ShardError, write_shards
@@ -59,6 +66,9 @@ def speech(
     help="Checkpoint of the stage before; the VAE may do without.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --output, or start it.")
+@click.option(
+    "--call-steps", type=click.IntRange(min=0), help="Stop this call after so many steps."
+)
 @click.option("--minutes", type=click.FloatRange(min=0), help="Stop this call after so long.")
 @click.option(
     "--budget-minutes",
@@ -66,14 +76,15 @@ def speech(
     help="End the stage after so long over all calls; the learning rate falls with it.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--size", type=click.IntRange(min=32), help="Pixels a side, where a VAE starts anew.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="The best there is.")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="bf16 on cuda, fp32 on cpu.")
 @click.option("--compile/--no-compile", "compiled", default=False, show_default=True)
 def run(
     stage: str, recipe: str, data: Path, output: Path, init: Path | None, resume: bool,
-    minutes: float | None, budget_minutes: float | None, steps: int | None, seed: int,
-    device: str | None, precision: str | None, compiled: bool,
+    call_steps: int | None, minutes: float | None, budget_minutes: float | None,
+    steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None, compiled: bool,
 ) -> None:  # fmt: skip
     """Train one STAGE. Its checkpoint, log and sample strips are in --output."""
     import torch
@@ -86,6 +97,8 @@ def run(
     name = cast(StageName, stage)
     try:
         config = load_recipe(recipe, name)
+        if size is not None:
+            config = with_size(config, size)
         request = RunRequest(
             stage=name,
             config=config if steps is None else with_steps(config, steps),
@@ -98,6 +111,7 @@ def run(
                 device=torch.device(kind),
                 seed=seed,
                 precision="bf16" if half else "fp32",
+                call_steps=call_steps,
                 minutes=minutes,
                 budget_minutes=budget_minutes,
             ),

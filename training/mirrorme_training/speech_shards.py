@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,8 +159,8 @@ def _write_shard(folder: Path, config: ShardConfig, number: int) -> Path:
             rows.setdefault(name, []).append(value)
     path = shard_path(folder, number)
     partial = path.with_suffix(".partial.npz")
-    arrays = {name: np.stack(values) for name, values in rows.items()}
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    arrays: dict[str, Any] = {name: np.stack(values) for name, values in rows.items()}
+    np.savez_compressed(partial, **arrays)
     partial.replace(path)
     return path
 

@@ -45,6 +45,8 @@ class RunOptions:
     precision: Precision
     minutes: float | None = None
     """This call stops after so long; None: at the end."""
+    call_steps: int | None = None
+    """This call stops after so many steps; None: at the end."""
     budget_minutes: float | None = None
     """The whole stage ends after so long, over all calls; the learning rate falls with it."""
 
@@ -65,6 +67,7 @@ class Trainer:
         self._step = 0
         self._minutes_before = 0.0
         self._started_s = time.monotonic()
+        self._first_step = 0
 
     def resume(self) -> bool:
         """Goes on from the folder's state, if there is one."""
@@ -88,13 +91,13 @@ class Trainer:
         """
         options, config, stage = self._options, self._config, self._stage
         options.folder.mkdir(parents=True, exist_ok=True)
-        self._started_s = time.monotonic()
+        self._started_s, self._first_step = time.monotonic(), self._step
         stage.advance(self._step)
         self._say(f"step {self._step}: data ready after {self._call_minutes * 60:.1f} s")
         log = RunLog(options.folder)
         try:
             saved_s, window = time.monotonic(), _Window()
-            while self._progress < 1 and not self._time_is_over:
+            while self._progress < 1 and not self._call_is_over:
                 window.add(self._train_step())
                 if self._step % config.log_every_steps == 0:
                     self._report(log, window)
@@ -140,8 +143,10 @@ class Trainer:
         return (time.monotonic() - self._started_s) / 60
 
     @property
-    def _time_is_over(self) -> bool:
-        return self._options.minutes is not None and self._call_minutes >= self._options.minutes
+    def _call_is_over(self) -> bool:
+        minutes, steps = self._options.minutes, self._options.call_steps
+        late = minutes is not None and self._call_minutes >= minutes
+        return late or (steps is not None and self._step - self._first_step >= steps)
 
     @property
     def _progress(self) -> float:

@@ -1,0 +1,162 @@
+"""Shards, casting, the bank, latent clips: what training sees is what was made, and in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.presets import preset
+from mirrorme_training.clip_bank import ClipBank, Record
+from mirrorme_training.clip_casting import cast, paint, to_pixels, to_video
+from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.flow_batch import draw_chunks
+from mirrorme_training.latent_clips import LatentClips
+from mirrorme_training.recipe import BankConfig, FlowStageConfig
+from mirrorme_training.speech_batch_augment import augment_batch
+from mirrorme_training.speech_shards import (
+    VISEME_NAMES,
+    ShardError,
+    data_hash,
+    viseme_frames,
+    write_shards,
+)
+from mirrorme_training.speech_visemes import VisemeSpan
+
+from tests.training.training_runs import IDLE, make_data
+
+BANK = BankConfig(num_clips=2, renew_every_steps=3, window_frames=17)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def store(data: Path) -> ClipStore:
+    return ClipStore(data)
+
+
+def test_shards_hold_the_clips(store: ClipStore) -> None:
+    generator = ClipGenerator(ClipConfig(IDLE.num_frames, idle=1.0, voices=(), augment=None))
+    clip = generator.make(2)
+    pose = store.pose(2)
+    assert store.num_clips == IDLE.num_clips
+    assert torch.allclose(pose.controls, clip.pose.controls, atol=0.02)
+    assert torch.allclose(pose.breath, clip.pose.breath, atol=1e-3)
+    assert torch.allclose(pose.shoulders, clip.pose.shoulders, atol=1e-3)
+    assert torch.equal(pose.hand_shown, clip.pose.hand_shown)
+    shown = clip.pose.hand_shown[:, :, None, None] > 0
+    assert ((pose.hands - clip.pose.hands).abs() * shown).max() < 2e-3
+    assert store.num_samples == IDLE.num_frames * 2000 // 3
+
+
+def test_shards_go_on_where_they_were(data: Path, tmp_path: Path) -> None:
+    first = next(iter(write_shards(tmp_path, IDLE)))
+    written = first.stat().st_mtime_ns
+    with pytest.raises(ShardError, match="missing"):
+        ClipStore(tmp_path)
+    assert len(list(write_shards(tmp_path, IDLE))) == IDLE.num_shards - 1
+    assert first.stat().st_mtime_ns == written
+    assert data_hash(tmp_path) == data_hash(data)
+
+
+def test_visemes_are_of_the_middle_of_frames() -> None:
+    frames = viseme_frames((VisemeSpan("aa", 0.05, 0.12), VisemeSpan("pp", 0.12, 0.2)), 6)
+    names = [VISEME_NAMES[i] for i in frames]
+    assert names == ["sil", "aa", "aa", "pp", "pp", "sil"]
+
+
+def test_every_lap_uses_all_speech_and_new_people(store: ClipStore) -> None:
+    castings = [cast(number, store, BANK, seed=0) for number in range(2 * store.num_clips)]
+    assert sorted(c.clip for c in castings[: store.num_clips]) == list(range(store.num_clips))
+    assert sorted(c.clip for c in castings[store.num_clips :]) == list(range(store.num_clips))
+    assert len({c.identity_seed for c in castings}) == len(castings)
+    assert min(c.identity_seed for c in castings) >= 10_000
+
+
+def test_bank_is_a_function_of_the_step() -> None:
+    made: list[int] = []
+
+    def make(number: int) -> Record:
+        made.append(number)
+        return {"number": torch.tensor([number])}
+
+    config = BankConfig(num_clips=3, renew_every_steps=2)
+    slow, fast = ClipBank(config, make), ClipBank(config, make)
+    for step in range(9):
+        slow.advance(step)
+    assert made == [0, 1, 2, 3, 4, 5, 6]
+    fast.advance(8)
+    assert torch.equal(slow["number"], fast["number"])
+    assert sorted(fast["number"].flatten().tolist()) == [4, 5, 6]
+
+
+def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) -> None:
+    config = preset("tiny")
+    vae = AvatarModel.random(config, 0).vae
+    record = LatentClips(vae, config, store, BANK, 0, autocast=False)(0)
+    casting = cast(0, store, BANK, 0)
+    frames = paint(casting, store, BANK, config.video.height_px, slice(None)).frames
+    with torch.no_grad():
+        # Latent 2 is of frames 16 to 23; the encoder is causal, so later frames do not matter.
+        early = vae.encode(to_video(frames[7:24])[None]).mean[0, :, 2]
+        picture = vae.encode(to_video(frames[23:24])[None]).mean[0, :, 0]
+    assert torch.allclose(record["latents"][2].float(), early, atol=5e-3)
+    assert torch.allclose(record["pictures"][2].float(), picture, atol=5e-3)
+    assert torch.allclose(record["latents"][0], record["pictures"][0], atol=5e-3)
+    assert len(record["controls"]) == len(record["keypoints"]) == store.num_frames
+    assert len(record["mouth"]) == len(record["visemes"]) == store.num_frames
+    pose = store.pose(casting.clip)
+    assert torch.allclose(record["controls"].float(), pose.controls, atol=0.02)
+
+
+def test_chunks_follow_their_motion_and_show_the_same_person_elsewhere(store: ClipStore) -> None:
+    config = preset("tiny")
+    model = AvatarModel.random(config, 0)
+    bank = ClipBank(BANK, LatentClips(model.vae, config, store, BANK, 0, autocast=False))
+    bank.advance(0)
+    settings = FlowStageConfig(bank=BANK, batch=16, chunks_per_clip=4, session_start=0.25)
+    batch = draw_chunks(bank, config, settings, torch.Generator().manual_seed(0))
+    num_fresh = 0
+    for row, start in enumerate(batch.starts.tolist()):
+        clip = int(batch.clips[batch.rows[row]])
+        latents, pictures = bank["latents"][clip].float(), bank["pictures"][clip].float()
+        assert torch.equal(batch.target[row, 0], latents[start])
+        assert torch.equal(batch.controls[row], bank["controls"][clip][8 * start :][:8].float())
+        moment = next(i for i, p in enumerate(pictures) if torch.equal(p, batch.identity[row]))
+        fresh = torch.equal(batch.motion[row, 0], batch.identity[row])
+        num_fresh += fresh
+        if fresh:
+            assert moment == start - 1, "the stream goes on from the portrait"
+        else:
+            assert torch.equal(batch.motion[row, 0], latents[start - 1])
+            assert abs(moment - start) >= 2
+    assert 0 < num_fresh < len(batch.starts) / 2
+
+
+def test_pixels_survive_the_way_to_the_vae_and_back() -> None:
+    frames = torch.arange(2 * 3 * 4 * 5 * 3).reshape(2, 3, 4, 5, 3).to(torch.uint8)
+    video = to_video(frames)
+    assert video.shape == (2, 3, 3, 4, 5)
+    assert torch.equal(to_pixels(video), frames)
+
+
+def test_augmented_speech_keeps_its_time() -> None:
+    time_s = np.arange(16000) / 16000
+    bursts = np.sin(2 * np.pi * 220 * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0)
+    pcm = torch.tensor(np.stack([bursts, bursts, np.zeros_like(bursts)])).float().repeat(6, 1)
+    heard = augment_batch(pcm, torch.Generator().manual_seed(0))
+    assert heard.shape == pcm.shape and heard.abs().max() <= 1 and heard.isfinite().all()
+    envelope = pcm[0].abs().unfold(0, 160, 160).mean(1)
+    for row, sound in enumerate(heard):
+        loudness = sound.abs().unfold(0, 160, 160).mean(1)
+        if row % 3 == 2:
+            assert 0 < loudness.max() < 0.05, "silence is never quite silent"
+        else:
+            assert torch.corrcoef(torch.stack([envelope, loudness]))[0, 1] > 0.6
+    assert torch.equal(heard, augment_batch(pcm, torch.Generator().manual_seed(0)))

@@ -1,0 +1,135 @@
+"""Resuming, time boxes, learning, and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.presets import preset
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.flow_stage import FlowStage
+from mirrorme_training.recipe import (
+    STAGES,
+    FlowStageConfig,
+    RecipeError,
+    StageName,
+    VaeStageConfig,
+    load_recipe,
+    shipped_recipes,
+)
+from mirrorme_training.run_state import RunError
+from mirrorme_training.stage import Stage
+from mirrorme_training.vae_stage import VaeStage
+
+from tests.training.training_runs import make_data, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that later stages can start from."""
+    path = tmp_path_factory.mktemp("start") / "checkpoint.safetensors"
+    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
+    save_checkpoint(path, model, trained=False, provenance={})
+    return path
+
+
+@pytest.mark.parametrize("stage", ["vae", "hands", pytest.param("distill", marks=pytest.mark.slow)])
+def test_resumed_run_equals_unbroken_run(
+    stage: StageName, data: Path, start: Path, tmp_path: Path
+) -> None:
+    init = None if stage == "vae" else start
+    whole_folder = tmp_path / "whole"
+    whole = train(stage, data, whole_folder, init=init, steps=4)
+    parts = tmp_path / "parts"
+    train(stage, data, parts, init=init, steps=4, call_steps=1)
+    train(stage, data, parts, init=init, steps=4, call_steps=2, resume=True)
+    broken = train(stage, data, parts, init=init, steps=4, resume=True)
+    assert broken == whole
+    checkpoints = [load_checkpoint(f / "checkpoint.safetensors") for f in (whole_folder, parts)]
+    assert checkpoints[0].model.weights_sha256() == checkpoints[1].model.weights_sha256()
+
+
+def test_run_of_another_kind_is_not_resumed(data: Path, start: Path, tmp_path: Path) -> None:
+    train("face", data, tmp_path, init=start, steps=1)
+    with pytest.raises(RunError, match="--resume"):
+        train("face", data, tmp_path, init=start, steps=1)
+    with pytest.raises(RunError, match="stage"):
+        train("body", data, tmp_path, init=start, resume=True, steps=1)
+
+
+def test_stage_after_the_vae_wants_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--init"):
+        train("face", data, tmp_path)
+
+
+def test_runs_in_half_precision(data: Path, start: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        # On a CPU there is no fused norm of bfloat16 with float32 weights.
+        warnings.filterwarnings("ignore", "Mismatch dtype", UserWarning)
+        losses = train("hands", data, tmp_path, init=start, steps=2, precision="bf16")
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_recipe_refuses_unknown_settings(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text("[face]\nbatchsize = 3\n")
+    with pytest.raises(RecipeError, match="batchsize"):
+        load_recipe(str(recipe), "face")
+    with pytest.raises(RecipeError, match=r"no table \[vae\]"):
+        load_recipe(str(recipe), "vae")
+    with pytest.raises(RecipeError, match="demo"):
+        load_recipe("huge", "vae")
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_name_every_stage(name: str) -> None:
+    for stage in STAGES:
+        load_recipe(name, stage)
+
+
+def test_vae_loss_falls_on_one_clip(data: Path) -> None:
+    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
+    config = load_recipe("tiny", "vae")
+    assert isinstance(config, VaeStageConfig)
+    bank = dataclasses.replace(config.bank, num_clips=1, renew_every_steps=0)
+    config = dataclasses.replace(config, bank=bank, pictures_every_steps=0)
+    stage = VaeStage(model, config, ClipStore(data), 0, fresh=True)
+    losses = overfit(stage, 40)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_flow_loss_falls_on_one_batch(data: Path) -> None:
+    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
+    config = load_recipe("tiny", "hands")
+    assert isinstance(config, FlowStageConfig)
+    bank = dataclasses.replace(config.bank, num_clips=1, renew_every_steps=0)
+    stage = FlowStage(
+        model, dataclasses.replace(config, bank=bank), ClipStore(data), 0, autocast=False
+    )
+    losses = overfit(stage, 60)
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def overfit(stage: Stage, steps: int) -> list[float]:
+    """Losses of one batch, the same in every step."""
+    stage.advance(0)
+    optimizer = torch.optim.Adam(stage.trained.parameters(), lr=4e-3)
+    losses = []
+    for _ in range(steps):
+        loss, _ = stage.loss(0, torch.Generator().manual_seed(0))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
