@@ -9,7 +9,8 @@ STAMP := $(VENV)/.installed
 REPOSITORY := engines/repository
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format typecheck test test-slow demo serve export bench train clean
+.PHONY: help setup protos lint format typecheck test test-slow test-triton demo serve export \
+  triton bench train clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ test: setup ## The quick tests (under 10 minutes on 2 cores)
 test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
 
+test-triton: setup ## The tests that need a Triton server; installs one
+	$(PYTHON) deploy/triton/triton_server.py install
+	$(BIN)/pytest -m triton --timeout 600 $(ARGS)
+
 demo: $(REPOSITORY)/demo/manifest.json ## Animate a bundled portrait with a bundled speech sample
 	$(BIN)/python examples/demo.py --engines $(REPOSITORY)/demo $(ARGS)
 
@@ -54,12 +59,17 @@ serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway with in-process 
 	$(BIN)/mirrorme serve --engines $(REPOSITORY)/$(PRESET) $(ARGS)
 
 export: setup ## Export PRESET (default demo) to engines/repository
-	$(BIN)/mirrorme-export $(PRESET) --output $(REPOSITORY) $(ARGS)
+	$(BIN)/mirrorme-export onnx $(PRESET) --output $(REPOSITORY) $(ARGS)
+
+triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server on the CPU, port 8001
+	$(PYTHON) deploy/triton/triton_server.py install
+	$(BIN)/mirrorme-export triton $(REPOSITORY)/$(PRESET) --platform python
+	$(PYTHON) deploy/triton/triton_server.py run --models $(REPOSITORY)/$(PRESET) --grpc-port 8001
 
 # The engines are built again when what they are made of is newer.
 MODEL_SOURCES := $(shell find model export -name '*.py') $(wildcard weights/*.safetensors)
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
-	$(BIN)/mirrorme-export $* --output $(REPOSITORY)
+	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY)
 
 bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory; writes benchmarks/results/
 	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo $(ARGS)

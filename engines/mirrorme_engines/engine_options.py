@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mirrorme_engines.batcher import BatchOptions
+from mirrorme_engines.triton_options import TritonOptions
 
-Platform = Literal["onnxruntime", "fake"]
+Platform = Literal["onnxruntime", "triton", "fake"]
 Device = Literal["cpu", "cuda"]
 
 
@@ -22,8 +23,13 @@ class EngineOptions:
     warm_up: bool = True
     """Run every engine once before it is served; one that fails is refused at start."""
     batch: BatchOptions = field(default_factory=BatchOptions)
+    """Of in-process engines; Triton has its own queues."""
+    triton: TritonOptions | None = None
+    """For the platform `triton`, and only for it."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot work."""
         if self.num_threads < 1:
             raise ValueError(f"num_threads is {self.num_threads}: want at least 1")
+        if (self.triton is not None) != (self.platform == "triton"):
+            raise ValueError("triton options go with the platform triton, and it with them")

@@ -24,6 +24,10 @@ async def open_engines(
         EngineFault: an engine failed its warm-up.
     """
     options = options or EngineOptions()
+    if options.triton is not None:
+        from mirrorme_engines.triton_engine import open_triton_engines
+
+        return await open_triton_engines(folder, options.triton, observer)
     manifest = await asyncio.to_thread(Manifest.load, folder)
     open_one, platform = _opener(folder, manifest, options, observer)
     engines: dict[str, Engine] = {}
@@ -69,3 +73,5 @@ def _opener(
                 lambda spec: FakeEngine(manifest, spec, options.batch, observer),
                 "fake",
             )
+        case "triton":
+            raise AssertionError("Triton's engines are opened together")

@@ -13,6 +13,7 @@ from typing import Annotated, get_args
 
 from mirrorme_engines.batcher import BatchOptions
 from mirrorme_engines.engine_options import Device, EngineOptions, Platform
+from mirrorme_engines.triton_options import TritonOptions
 
 from mirrorme_service.log_format import LogFormat, LogLevel
 
@@ -31,8 +32,11 @@ class ServiceConfig:
 
     engines: Annotated[Path, "Folder of the exported engines."] = Path("engines/repository/demo")
     platform: Annotated[Platform, "What runs the engines."] = "onnxruntime"
-    device: Annotated[Device, "Where the engines run."] = "cpu"
-    threads: Annotated[int, "CPU threads of one engine; engines run beside each other."] = 1
+    device: Annotated[Device, "Where in-process engines run."] = "cpu"
+    threads: Annotated[int, "CPU threads of one in-process engine; they run side by side."] = 1
+    triton_endpoints: Annotated[
+        str, "Triton servers, host:port or dns:///name:port, separated by commas."
+    ] = "localhost:8001"
 
     host: Annotated[str, "Address to listen on; 0.0.0.0 for all."] = "127.0.0.1"
     port: Annotated[int, "Port of the service. 0: any free one."] = 50051
@@ -86,6 +90,7 @@ class ServiceConfig:
         ):
             choices = get_args(kind)
             self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        self._check("triton_endpoints", split_endpoints(self.triton_endpoints), "at least one")
         least_bytes = self.max_portrait_bytes + _MESSAGE_MARGIN_BYTES
         wanted = f"{least_bytes} or more, for a portrait of max_portrait_bytes"
         self._check("max_message_bytes", least_bytes <= self.max_message_bytes < 1 << 31, wanted)
@@ -96,9 +101,25 @@ class ServiceConfig:
             max_waiting_calls=self.engine_queue_calls, default_timeout_s=self.engine_timeout_s
         )
         return EngineOptions(
-            platform=self.platform, device=self.device, num_threads=self.threads, batch=batch
+            platform=self.platform,
+            device=self.device,
+            num_threads=self.threads,
+            batch=batch,
+            triton=self._triton_options() if self.platform == "triton" else None,
         )
 
-    def _check(self, name: str, holds: bool, wanted: str) -> None:
+    def _triton_options(self) -> TritonOptions:
+        return TritonOptions(
+            endpoints=split_endpoints(self.triton_endpoints),
+            default_timeout_s=self.engine_timeout_s,
+            max_inflight_calls=self.engine_queue_calls,
+        )
+
+    def _check(self, name: str, holds: object, wanted: str) -> None:
         if not holds:
             raise ConfigError(f"{name} is {getattr(self, name)!r}: want {wanted}")
+
+
+def split_endpoints(text: str) -> tuple[str, ...]:
+    """The endpoints of a list separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mirrorme_engines.manifest import Manifest
-from mirrorme_export.cli import PRESETS, main
 from mirrorme_export.exporter import Export
+from mirrorme_export.onnx_command import PRESETS
+from mirrorme_export.onnx_command import onnx_command as main
 from mirrorme_export.parity import ParityReport, ParityRow
 from mirrorme_export.weights import Shape, checkpoint_model, random_model
 from mirrorme_model.avatar import AvatarModel
@@ -39,7 +40,7 @@ def test_presets_are_the_models() -> None:
 def test_help_is_quick_and_tells_all() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from mirrorme_export.cli import main;"
-        "print(CliRunner().invoke(main, ['--help']).output); print('torch' in sys.modules)"
+        "print(CliRunner().invoke(main, ['onnx', '--help']).output); print('torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert output.strip().endswith("False")
@@ -152,7 +153,7 @@ def test_a_failed_comparison_shows_the_table(monkeypatch: pytest.MonkeyPatch) ->
 def test_two_processes_export_the_same_bytes(tmp_path: Path, tiny_export: Export) -> None:
     """And the command does the whole work by itself."""
     command = Path(sys.executable).with_name("mirrorme-export")
-    arguments = ["tiny", "--random", "--also-steps", "1", "--output", str(tmp_path)]
+    arguments = ["onnx", "tiny", "--random", "--also-steps", "1", "--output", str(tmp_path)]
     result = subprocess.run([command, *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr and result.stdout == ""
