@@ -20,7 +20,7 @@ from mirrorme_export.engine_graphs import EngineGraph
 from mirrorme_export.errors import UnexportableGraph
 
 OPSET = 20
-"""The newest that decomposes attention, as every runtime wants it (facts/serving.md 4.4, 4.5)."""
+"""The newest that decomposes attention, as every runtime wants it."""
 EXAMPLE_BATCH = 2
 """torch takes 0 and 1 for special cases, not for examples of any size."""
 MAX_EMBEDDED_BYTES = 1 << 30

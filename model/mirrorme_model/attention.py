@@ -27,7 +27,7 @@ class KeysValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; RMS norms of queries and keys over the full width (facts/model.md B.1).
+    """Multi-head attention; RMS norms of queries and keys over the full width (arXiv 2501.00103).
 
     Parameters are named as in LTX-Video's checkpoints.
     """

@@ -12,7 +12,7 @@ class AudioAdapter(nn.Module):
     """Adds speech to a chunk's tokens; each latent frame sees its own audio tokens only.
 
     Its output projection starts at zero, so a fresh adapter changes nothing. Follows Wan-S2V's
-    injector (facts/model.md A.3).
+    injector (arXiv 2508.18621).
     """
 
     def __init__(self, config: DitConfig, token_width: int) -> None:

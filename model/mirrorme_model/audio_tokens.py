@@ -12,7 +12,7 @@ class AudioTokens(nn.Module):
     """Convolutions over time, from slots down to latent frames, a few tokens a latent frame.
 
     Nothing is padded: the slots before the chunk are given, so a chunk's tokens equal the whole
-    clip's. All tokens share the strided convolutions. After Wan-S2V's encoder (facts/model.md A.3).
+    clip's. All tokens share the strided convolutions. After Wan-S2V's encoder (arXiv 2508.18621).
     """
 
     def __init__(self, config: AudioConfig) -> None:

@@ -87,7 +87,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DitConfig:
-    """LTX-Video's transformer (facts/model.md B.1), and where audio enters it."""
+    """LTX-Video's transformer (arXiv 2501.00103), and where audio enters it."""
 
     num_layers: int
     num_heads: int

@@ -1,4 +1,4 @@
-"""Rotary position embedding over time, height and width, as LTX-Video's (facts/model.md B.1)."""
+"""Rotary position embedding over time, height and width, as LTX-Video's (arXiv 2501.00103)."""
 
 from __future__ import annotations
 

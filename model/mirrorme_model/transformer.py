@@ -1,4 +1,4 @@
-"""LTX-Video's transformer (facts/model.md B.1), with per-token timesteps and keys that can be kept.
+"""LTX-Video's transformer (arXiv 2501.00103), with per-token timesteps and keys that can be kept.
 
 Holds the published base alone: no audio, hands or controls. Parameters are named as in LTX-Video's
 single-file checkpoints, without their prefix `model.diffusion_model.`.
