@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,18 @@ def test_student_is_what_the_engine_runs(runs: Path) -> None:
         assert torch.equal(
             graph(noise, **inputs), model.denoiser.sample(noise, Conditions(**inputs))
         )
+
+
+def test_student_learns_in_half_precision_after_its_own_motion(runs: Path) -> None:
+    model = load_checkpoint(runs / "hands" / "checkpoint.safetensors").model
+    config = load_recipe("tiny", "distill")
+    assert isinstance(config, DistillStageConfig)
+    stage = DistillStage(model, config, ClipStore(runs / "data"), 0, autocast=True)
+    stage.advance(0)
+    step = next(s for s in range(20) if stage.rollout_depth(s) > 0)
+    with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+        warnings.filterwarnings("ignore", "Mismatch dtype", UserWarning)
+        loss, _ = stage.loss(step, torch.Generator().manual_seed(0))
+    loss.backward()
+    weight = model.denoiser.base.blocks[0].attn1.to_q.weight
+    assert weight.grad is not None and weight.grad.abs().max() > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from mirrorme_training.recipe import BankConfig
@@ -37,8 +36,7 @@ class ClipBank:
             record = self._make(number)
             if not self._slots:
                 self._slots = {
-                    name: torch.empty(capacity, *value.shape, dtype=value.dtype).to(value.device)
-                    for name, value in record.items()
+                    name: value.new_empty(capacity, *value.shape) for name, value in record.items()
                 }
             for name, value in record.items():
                 self._slots[name][number % capacity] = value

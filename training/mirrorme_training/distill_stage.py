@@ -53,9 +53,7 @@ class DistillStage(FlowStage):
         """See `Stage`."""
         config, model = self._distill.flow, self.model
         length, device = model.config.chunk.num_latents, self.bank["latents"].device
-        # All chunks of a step are rolled out equally far. Drawn here: the device is not waited for.
-        random = np.random.default_rng([self._seed, step])
-        depth = int(random.integers(self._distill.rollout_chunks + 1))
+        depth = self.rollout_depth(step)
         first = draw_chunks(self.bank, model.config, config, generator, depth * length)
         dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator)
         tokens = self.encode_speech(first, generator)
@@ -65,6 +63,8 @@ class DistillStage(FlowStage):
             )
             motion = noised_motion(first.motion, config, generator)
             motion = self._own_motion(first, depth, tokens, dropped, motion, generator)
+        # Weights that autocast has cast without gradients must not be used with them.
+        torch.clear_autocast_cache()
         starts = first.starts + depth * length
         batch = take_chunks(
             self.bank, first.clips, first.rows, starts, length, first.identity, motion
@@ -86,6 +86,12 @@ class DistillStage(FlowStage):
         numbers["pixels"] = pixels.detach()
         loss = loss + self._distill.truth_weight * truth + self._distill.pixel_weight * pixels
         return loss + config.speech_weight * speech_loss, numbers
+
+    def rollout_depth(self, step: int) -> int:
+        """How many chunks are made before those that are trained; not drawn on the device, which
+        need not be waited for."""
+        random = np.random.default_rng([self._seed, step])
+        return int(random.integers(self._distill.rollout_chunks + 1))
 
     def strip(self) -> Picture:
         """As the exported sampler draws."""

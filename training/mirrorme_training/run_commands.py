@@ -84,7 +84,8 @@ def speech(
 def run(
     stage: str, recipe: str, data: Path, output: Path, init: Path | None, resume: bool,
     call_steps: int | None, minutes: float | None, budget_minutes: float | None,
-    steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None, compiled: bool,
+    steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None,
+    compiled: bool,
 ) -> None:  # fmt: skip
     """Train one STAGE. Its checkpoint, log and sample strips are in --output."""
     import torch
