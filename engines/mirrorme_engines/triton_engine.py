@@ -31,6 +31,9 @@ from mirrorme_engines.triton_replica import TritonReplica
 from mirrorme_engines.triton_status import Verdict, as_engine_error, judge
 from mirrorme_engines.triton_tensors import decode_response, encode_request
 
+_MIN_ATTEMPT_S = 0.2
+"""A server that does not answer within less may be well, and another would be no faster."""
+
 
 async def open_triton_engines(
     folder: Path,
@@ -165,7 +168,11 @@ class TritonEngine:
             try:
                 response = await replica.infer(request, self._give_time(request, deadline))
             except grpc.aio.AioRpcError as error:
-                self._attempt_failed(call, replica, error)
+                failure = as_engine_error(error, self._spec.name, replica.address)
+                self._attempt_failed(call, replica, judge(error), failure)
+            except TimeoutError as error:
+                failure = EngineTimeout(f"{self._spec.name}: Triton at {replica.address}: {error}")
+                self._attempt_failed(call, replica, Verdict.TIMEOUT, failure)
             else:
                 self._pool.succeeded(replica)
                 if call.faulty is not None and call.last_error is not None:
@@ -174,8 +181,6 @@ class TritonEngine:
                 outputs = decode_response(self._spec, response, batch_size)
                 check_outputs(self._spec, outputs, batch_size)
                 return outputs
-            finally:
-                self._pool.release(replica)
 
     def _give_time(self, request: service_pb2.ModelInferRequest, deadline: float) -> float:
         """Sets the time of an attempt, which leaves some for another where there is another.
@@ -183,23 +188,24 @@ class TritonEngine:
         The server drops the call from its queue by itself when that time is over.
         """
         left_s = max(deadline - time.monotonic(), 0.001)
-        attempt_s = left_s / 2 if self._pool.num_serving > 1 else left_s
+        # The call's own deadline ends a last attempt, and blames nobody.
+        half = self._pool.num_serving > 1 and left_s / 2 >= _MIN_ATTEMPT_S
+        attempt_s = left_s / 2 if half else left_s
         request.parameters["timeout"].int64_param = max(int(attempt_s * 1e6), 1)
-        return attempt_s
+        return attempt_s if half else left_s + 1
 
     def _attempt_failed(
-        self, call: _Call, replica: TritonReplica, error: grpc.aio.AioRpcError
+        self, call: _Call, replica: TritonReplica, verdict: Verdict, failure: EngineError
     ) -> None:
         """Returns if the call may be tried again.
 
         Raises:
             EngineError: it may not.
         """
-        failure = as_engine_error(error, self._spec.name, replica.address)
         call.tried.add(replica)
         call.last_error = failure
         again = call.num_attempts < self._options.max_attempts
-        match judge(error):
+        match verdict:
             case Verdict.UNREACHABLE | Verdict.TIMEOUT:
                 self._pool.failed(replica, failure, self._spec)
             case Verdict.OVERLOADED | Verdict.EXPIRED:
@@ -208,7 +214,7 @@ class TritonEngine:
                 again = again and call.faulty is None and self._pool.has_other(call.tried)
                 call.faulty = replica
         if not again:
-            raise failure from error
+            raise failure
 
     def _record(self, call: _Call, error: BaseException | None) -> CallRecord:
         now = time.monotonic()

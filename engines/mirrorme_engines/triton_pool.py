@@ -21,6 +21,8 @@ from mirrorme_engines.triton_options import TritonOptions
 from mirrorme_engines.triton_replica import ReplicaStatus, TritonReplica
 
 logger = logging.getLogger(__name__)
+_DRAIN_S = 1.0
+"""How long `close` waits for calls that nobody waits for."""
 
 
 class TritonPool:
@@ -81,7 +83,7 @@ class TritonPool:
             raise
 
     async def acquire(self, avoid: set[TritonReplica]) -> TritonReplica:
-        """The least loaded server, rather none of `avoid`; `release` must follow.
+        """The least loaded server, rather none of `avoid`; `replica.infer` must follow at once.
 
         Waits while no server serves; the caller bounds the time.
 
@@ -103,12 +105,6 @@ class TritonPool:
     def has_other(self, tried: set[TritonReplica]) -> bool:
         """Whether a server serves that is not among `tried`."""
         return any(r.serving and r not in tried for r in self._replicas.values())
-
-    def release(self, replica: TritonReplica) -> None:
-        """Ends what `acquire` began."""
-        replica.num_inflight -= 1
-        if not replica.num_inflight:
-            replica.idle.set()
 
     def succeeded(self, replica: TritonReplica) -> None:
         """A call went well."""
@@ -139,6 +135,12 @@ class TritonPool:
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
+        idle = [asyncio.ensure_future(r.idle.wait()) for r in self._replicas.values()]
+        if idle:
+            # What was given up by its caller is let finish, rather than cancelled on the server.
+            _, pending = await asyncio.wait(idle, timeout=_DRAIN_S)
+            for future in pending:
+                future.cancel()
         runner.cancel()
         await asyncio.wait([runner])
         if not runner.cancelled():
@@ -151,8 +153,7 @@ class TritonPool:
         replica = min(free, key=cost)
         self._num_picks += 1
         replica.last_picked = self._num_picks
-        replica.num_inflight += 1
-        replica.idle.clear()
+        replica.reserve()
         return replica
 
     async def _wait_for_change(self) -> None:
@@ -209,13 +210,13 @@ class TritonPool:
                 logger.warning("%s cannot be resolved: %s", endpoint.host, error)
                 return
         for address in [address for address in wanted if address not in self._guards]:
-            self._guards[address] = tasks.create_task(self._serve(address))
+            self._guards[address] = tasks.create_task(self._serve(address, tasks))
         for address in [address for address in self._guards if address not in wanted]:
             self._guards.pop(address).cancel()
 
-    async def _serve(self, address: str) -> None:
-        """One server's life in the pool, until its address is gone."""
-        replica = self._replicas[address] = TritonReplica(address)
+    async def _serve(self, address: str, calls: asyncio.TaskGroup) -> None:
+        """One server's life in the pool, until its address is gone; its calls may last longer."""
+        replica = self._replicas[address] = TritonReplica(address, calls)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(replica.watch_connection())

@@ -32,6 +32,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
+_ABANDONED_S = 30.0
+"""How long a call that nobody waits for any more may hold its place."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class ReplicaStatus:
 
 
 class TritonReplica:
-    """Owns the channel to one server until `close`."""
+    """Owns the channel to one server until `close`. Its calls run in the given task group."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tasks: asyncio.TaskGroup) -> None:
         self.address = address
+        self._tasks = tasks
         self.serving = False
         self.num_inflight = 0
         self.idle = asyncio.Event()
@@ -70,15 +73,47 @@ class TritonReplica:
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
+    def reserve(self) -> None:
+        """Counts a call that `infer` is about to make."""
+        self.num_inflight += 1
+        self.idle.clear()
+
     async def infer(
         self, request: service_pb2.ModelInferRequest, timeout_s: float
     ) -> service_pb2.ModelInferResponse:
-        """Makes one call.
+        """Makes one call, which was reserved; its place is free again when the server is done.
+
+        A caller that gives up leaves the call running: Triton does not stop a model that runs, it
+        drops a queued call by the request's own timeout, and Triton 2.51 crashes sooner or later
+        when inferences are cancelled.
 
         Raises:
-            grpc.aio.AioRpcError
+            grpc.aio.AioRpcError: the server's answer.
+            TimeoutError: there was none within `timeout_s`.
         """
-        return await self._stub.ModelInfer(request, timeout=timeout_s)
+        call = self._tasks.create_task(self._call(request, timeout_s + _ABANDONED_S))
+        call.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({call}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
+        result = call.result()
+        if isinstance(result, grpc.aio.AioRpcError):
+            raise result
+        return result
+
+    async def _call(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float
+    ) -> service_pb2.ModelInferResponse | grpc.aio.AioRpcError:
+        try:
+            return await self._stub.ModelInfer(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            # Raised, it would end the task group, and with it all other calls.
+            return error
+
+    def _ended(self, call: asyncio.Task[object]) -> None:
+        self.num_inflight -= 1
+        if not self.num_inflight:
+            self.idle.set()
 
     async def probe(self, manifest: Manifest, timeout_s: float) -> None:
         """Checks that the server is ready, serves the manifest's engines, and runs the doubted one.
@@ -90,8 +125,11 @@ class TritonReplica:
         if (spec := self.doubted) is None:
             return
         zeros = {t.name: np.zeros((1, *t.dims), t.dtype) for t in spec.inputs}
+        request = encode_request(spec, model_version(spec), zeros, 1)
+        request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+        self.reserve()
         try:
-            await self.infer(encode_request(spec, model_version(spec), zeros, 1), timeout_s)
+            await self.infer(request, timeout_s)
         except grpc.aio.AioRpcError as error:
             raise EngineUnavailable(
                 f"Triton at {self.address} cannot run {spec.name}: "
@@ -126,5 +164,5 @@ class TritonReplica:
         )
 
     async def close(self) -> None:
-        """Closes the channel; calls in flight end with CANCELLED."""
+        """Closes the channel; the group's tasks have ended before."""
         await self._channel.close()

@@ -22,6 +22,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.ready = True
         self.fail: Callable[[], Fail | None] = lambda: None
         self.num_calls = 0
+        self.num_answered = 0
         self.timeouts_us: list[int] = []
         self.open = asyncio.Event()
         """While it is clear, calls wait."""
@@ -83,4 +84,5 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             shape = wire_shape(tensor, batch_size)
             response.outputs.add(name=tensor.name, datatype=DATATYPES[tensor.dtype], shape=shape)
             response.raw_output_contents.append(np.ones(shape, tensor.dtype).tobytes())
+        self.num_answered += 1
         return response

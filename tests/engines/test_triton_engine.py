@@ -194,6 +194,17 @@ async def test_a_hanging_server_costs_half_the_time(
     assert all(0 < timeout_us <= 300_000 for timeout_us in servers[0].timeouts_us[:1])
 
 
+async def test_short_deadlines_blame_no_server(open_set: Open, servers: list[FakeTriton]) -> None:
+    engines = await open_set()
+    for server in servers:
+        server.open.clear()
+    with pytest.raises(EngineTimeout, match="while it ran"):
+        await engines.decoder.infer(INPUTS, timeout_s=0.05)
+    assert all(statuses(engines).values())
+    for server in servers:
+        server.open.set()
+
+
 async def test_a_server_that_comes_back_gets_calls(
     open_set: Open, servers: list[FakeTriton]
 ) -> None:
@@ -282,6 +293,7 @@ async def test_close_ends_calls_that_wait_for_a_server(
 
 
 async def test_cancelled_calls_free_their_place(open_set: Open, servers: list[FakeTriton]) -> None:
+    """When the server is done with them: it is not told, since old Tritons crash of it."""
     engines = await open_set(max_inflight_calls=1)
     for server in servers:
         server.open.clear()
@@ -291,8 +303,12 @@ async def test_cancelled_calls_free_their_place(open_set: Open, servers: list[Fa
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     assert all(call.cancelled() for call in calls)
+    with pytest.raises(EngineOverloaded):
+        await engines.decoder.infer(INPUTS)
     for server in servers:
         server.open.set()
+    await until(lambda: sum(server.num_answered for server in servers) == 2)
+    await asyncio.sleep(0.05)
     await asyncio.gather(*(engines.decoder.infer(INPUTS) for _ in range(2)))
 
 
@@ -333,11 +349,12 @@ async def test_a_name_with_both_families_counts_once() -> None:
 
 async def test_backoff_doubles_up_to_its_bound() -> None:
     options = TritonOptions(("a:1",), first_backoff_s=0.1, max_backoff_s=1)
-    replica = TritonReplica("127.0.0.1:9")
     waits = []
-    for replica.num_failures in range(8):
-        waits.append(replica.backoff_s(options))
-    await replica.close()
+    async with asyncio.TaskGroup() as tasks:
+        replica = TritonReplica("127.0.0.1:9", tasks)
+        for replica.num_failures in range(8):
+            waits.append(replica.backoff_s(options))
+        await replica.close()
     assert waits == pytest.approx([0, 0, 0.1, 0.2, 0.4, 0.8, 1, 1])
 
 

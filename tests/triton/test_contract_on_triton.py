@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mirrorme_engines.engine import EngineSet, Tensors
-from mirrorme_engines.errors import EngineFault, EngineTimeout, EngineUnavailable
+from mirrorme_engines.errors import (
+    EngineFault,
+    EngineOverloaded,
+    EngineTimeout,
+    EngineUnavailable,
+)
 from mirrorme_engines.manifest import Manifest
 from mirrorme_engines.open_engines import open_engines
 from mirrorme_engines.triton_engine import TritonEngine, open_triton_engines
@@ -173,3 +179,36 @@ async def test_calls_are_observed(engines: EngineSet, recorder: Recorder) -> Non
     (record,) = recorder.calls
     assert (record.engine, record.role, record.outcome) == (spec.name, "decoder", "ok")
     assert 0 <= record.queue_s <= record.total_s
+
+
+async def test_callers_that_give_up_leave_the_server_well(models: Path, tmp_path: Path) -> None:
+    """Cancelled inferences stay in Triton 2.51 for ever: it crashes, or cannot end politely."""
+    server = TritonProcess(models, tmp_path / "log").start()
+    engines = await open_triton_engines(models, TritonOptions((server.address,)))
+    rng = np.random.default_rng(0)
+    outcomes: Counter[str] = Counter()
+
+    async def give_up(number: int) -> None:
+        engine = engines.engines[number % len(engines.engines)]
+        inputs = make_inputs(engine.spec, 1 + number % 4, number)
+        for _ in range(150):
+            if rng.random() < 0.5:
+                call = engine.infer(inputs, timeout_s=float(rng.uniform(0.0005, 0.01)))
+            else:
+                call = asyncio.wait_for(engine.infer(inputs), float(rng.uniform(0, 0.02)))
+            try:
+                await call
+                outcomes["answered"] += 1
+            except (EngineTimeout, EngineOverloaded, TimeoutError):
+                outcomes["given up"] += 1
+
+    try:
+        await asyncio.gather(*map(give_up, range(12)))
+        assert outcomes["given up"] > 300
+        await engines.close()
+        assert server.running()
+        server.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.wait) == 0
+        assert "Exit timeout expired" not in server.log()
+    finally:
+        server.stop()
