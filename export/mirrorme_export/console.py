@@ -1,34 +1,11 @@
-"""What a person sees of an export: steps with their times, tables, errors."""
+"""What a person sees of an export: tables."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
-
-from rich.console import Console
 from rich.table import Table
 
 from mirrorme_export.exporter import Export
 from mirrorme_export.parity import ParityReport
-
-
-class StepPrinter:
-    """Prints each step with its time; on a terminal, a spinner while it runs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Surrounds one step."""
-        start_s = time.monotonic()
-        if not self._console.is_terminal:
-            self._console.print(f"… {name}", highlight=False)
-        with self._console.status(name):
-            yield
-        elapsed_s = time.monotonic() - start_s
-        self._console.print(f"[green]✓[/] {name:<32}{elapsed_s:>7.1f} s", highlight=False)
 
 
 def parity_table(report: ParityReport) -> Table:

@@ -71,9 +71,10 @@ def onnx_command(
     # torch takes seconds to import: not for --help or a wrong option.
     from mirrorme_model.errors import ModelError
 
-    from mirrorme_export.console import StepPrinter, engine_table, parity_table
+    from mirrorme_export.console import engine_table, parity_table
     from mirrorme_export.errors import ExportError, ParityError
     from mirrorme_export.exporter import export_model
+    from mirrorme_export.step_printer import StepPrinter
     from mirrorme_export.weights import Shape, checkpoint_model, random_model
 
     console = Console(stderr=True)
