@@ -21,7 +21,7 @@ class StepPrinter:
         start_s = time.monotonic()
         if not self._console.is_terminal:
             self._console.print(f"… {name}", highlight=False)
-        with self._console.status(name) as self._status:
+        with self._console.status(name):
             yield
         elapsed_s = time.monotonic() - start_s
         self._console.print(f"[green]✓[/] {name:<32}{elapsed_s:>7.1f} s", highlight=False)
