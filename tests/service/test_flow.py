@@ -129,9 +129,11 @@ async def vanish_before_config(gateway: Gateway, call) -> None:
 
 
 async def vanish_while_encoding_the_portrait(gateway: Gateway, call) -> None:
-    gateway.engines.identity_encoder.faults.hold()
+    faults = gateway.engines.identity_encoder.faults
+    faults.hold()
+    num_runs = len(faults.batch_sizes)
     await call.write(config(portrait=new_portrait()))
-    await until(lambda: gateway.engines.identity_encoder.faults.batch_sizes)
+    await until(lambda: len(faults.batch_sizes) > num_runs)
 
 
 async def vanish_after_config(gateway: Gateway, call) -> None:
