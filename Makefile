@@ -71,8 +71,9 @@ MODEL_SOURCES := $(shell find model export -name '*.py') $(wildcard weights/*.sa
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY)
 
-bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory; writes benchmarks/results/
-	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo $(ARGS)
+bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory (12 minutes); writes benchmarks/results/
+	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo
+	$(BIN)/python benchmarks/memory.py --engines $(REPOSITORY)/demo
 
 train: setup ## Train or preview: make train ARGS="..."
 	$(BIN)/mirrorme-train $(ARGS)

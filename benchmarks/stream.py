@@ -1,10 +1,10 @@
-"""How fast one stream is, what of it the engines are, and what a gateway's memory does.
+"""How fast one stream is, and what of it the engines are.
 
-    python benchmarks/stream.py --engines engines/repository/demo [--minutes 10]
+    python benchmarks/stream.py --engines engines/repository/demo
 
 Measures over gRPC, JPEG frames, portrait cached, with the gateway and this client on the same
 cores: sustained frames a second, compute part of the first-frame latency, CPU time of the gateway
-beyond its engines, resident memory over the whole run. Writes results/stream.json.
+beyond its engines. Writes results/stream.json.
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", type=Path, required=True, help="folder with manifest.json")
     parser.add_argument("--seconds", type=float, default=60.0, help="speech of the speed test")
-    parser.add_argument("--minutes", type=float, default=0.0, help="length of the memory test")
     arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments.engines, arguments.seconds, arguments.minutes))
+    report("stream", asyncio.run(measure(arguments.engines, arguments.seconds)))
+
+
+def report(name: str, figures: dict[str, dict[str, Any]]) -> None:
+    """Prints the figures and writes them to results/<name>.json."""
     for group, values in figures.items():
-        for name, value in values.items():
-            print(f"{group:>10}  {name:<38} {value}")
-    print(f"written to {write_results('stream', figures)}")
+        for figure, value in values.items():
+            print(f"{group:>10}  {figure:<38} {value}")
+    print(f"written to {write_results(name, figures)}")
 
 
-async def measure(engines: Path, seconds: float, minutes: float) -> dict[str, dict[str, Any]]:
+async def measure(engines: Path, seconds: float) -> dict[str, dict[str, Any]]:
     """All figures, by group."""
     manifest = Manifest.load(engines)
     engine_figures = await measure_engines(engines)
@@ -71,8 +74,6 @@ async def measure(engines: Path, seconds: float, minutes: float) -> dict[str, di
             await stream(gateway, info, WARM_UP_S)
             figures["stream"] = await measure_stream(gateway, info, seconds, engine_figures)
             figures["first"] = await measure_first_frame(gateway, info, manifest)
-            if minutes:
-                figures["memory"] = await measure_memory(gateway, info, minutes)
     return figures
 
 
@@ -182,26 +183,6 @@ async def measure_first_frame(
         "compute_p50_ms": round(statistics.median(latencies_ms), 1),
         "compute_max_ms": round(latencies_ms[-1], 1),
         "sessions": len(latencies_ms),
-    }
-
-
-async def measure_memory(
-    gateway: Gateway, portrait: pb.PortraitInfo, minutes: float
-) -> dict[str, Any]:
-    """Resident memory while streams follow one another."""
-    samples_mib: list[float] = []
-    end_s = time.perf_counter() + 60 * minutes
-    while time.perf_counter() < end_s:
-        await stream(gateway, portrait, 30.0)
-        samples_mib.append(gateway.rss_mib)
-    half = len(samples_mib) // 2
-    return {
-        "minutes": minutes,
-        "streams": len(samples_mib),
-        "rss_mib_first": round(samples_mib[0], 1),
-        "rss_mib_max": round(max(samples_mib), 1),
-        "rss_mib_last": round(samples_mib[-1], 1),
-        "second_half_growth": round(samples_mib[-1] / samples_mib[half] - 1, 4),
     }
 
 
