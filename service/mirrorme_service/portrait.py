@@ -146,7 +146,9 @@ class PortraitReader:
             ),
         )
         try:
-            return await asyncio.wait_for(work, self._max_time_s)
+            # Not wait_for: Python 3.11's loses a cancellation that comes together with the result.
+            async with asyncio.timeout(self._max_time_s):
+                return await work
         except TimeoutError as error:
             raise TimedOut(
                 "PORTRAIT_TIMED_OUT",

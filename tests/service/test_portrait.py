@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -182,4 +183,27 @@ async def test_a_caller_that_goes_away_disturbs_nobody(finder: FakeFinder) -> No
     assert (await other).pixels.shape == (96, 64, 3)
     assert gone.cancelled()
     assert waiting.cancelled()
+    reader.close()
+
+
+class HeldExecutor(ThreadPoolExecutor):
+    """Finishes nothing by itself: the test does."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.submitted: Future[object] = Future()
+
+    def submit(self, *_args, **_kwargs) -> Future[object]:  # pyright: ignore
+        return self.submitted
+
+
+async def test_a_cancellation_that_comes_with_the_result_is_not_lost(finder: FakeFinder) -> None:
+    reader = PortraitReader(64, 64, finder)
+    executor = reader._threads = HeldExecutor()
+    task = asyncio.create_task(reader.read(file_of(), pb.CROP_MODE_CENTER, field="image"))
+    await asyncio.sleep(0)
+    executor.submitted.set_result("a portrait")
+    asyncio.get_running_loop().call_soon(task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
     reader.close()
