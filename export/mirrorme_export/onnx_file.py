@@ -23,6 +23,8 @@ OPSET = 20
 """The newest that decomposes attention, as every runtime wants it."""
 EXAMPLE_BATCH = 2
 """torch takes 0 and 1 for special cases, not for examples of any size."""
+MAX_CPU_BYTES = 1 << 28
+"""Engines with more weights are for GPUs, whose kernels promise no equal bits: norms stay norms."""
 MAX_EMBEDDED_BYTES = 1 << 30
 """Weights above this go into a file of their own: protobuf ends at 2 GiB."""
 
@@ -54,7 +56,8 @@ def write_onnx(
             model = program.model
             _simplify(model)
             _cast_pictures_first(model)
-            mean_by_convolution(model)
+            if _weight_bytes(model) <= MAX_CPU_BYTES:
+                mean_by_convolution(model)
     except (OnnxExporterError, RuntimeError) as error:
         raise UnexportableGraph(f"{graph.name} cannot be exported: {error}") from error
     _check_inputs(model, graph)
@@ -62,10 +65,14 @@ def write_onnx(
     _strip(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     external = path.name + EXTERNAL_DATA_SUFFIX
-    size_bytes = sum(
-        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
+    ir.save(
+        model, path, external_data=external if _weight_bytes(model) > max_embedded_bytes else None
     )
-    ir.save(model, path, external_data=external if size_bytes > max_embedded_bytes else None)
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    values = model.graph.initializers.values()
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
 
 
 def _simplify(model: ir.Model) -> None:

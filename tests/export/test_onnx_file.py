@@ -138,13 +138,25 @@ class ChannelNorm(nn.Module):
         return normal.unflatten(0, x.shape[:2])
 
 
-@pytest.mark.parametrize(("num_frames", "num_means"), [(1, 0), (2, 1)])
+class VideoNorm(nn.Module):
+    """Over the second dimension of video."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        video = x.transpose(1, 2)
+        normal = video * torch.rsqrt(video.square().mean(dim=1, keepdim=True) + 1e-8)
+        return normal.transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("module", "num_frames", "num_means"),
+    [(ChannelNorm(), 1, 0), (ChannelNorm(), 2, 1), (VideoNorm(), 2, 0)],
+)
 def test_a_norm_over_channels_is_the_same_in_any_batch(
-    tmp_path: Path, num_frames: int, num_means: int
+    tmp_path: Path, module: nn.Module, num_frames: int, num_means: int
 ) -> None:
     path = tmp_path / "model.onnx"
     graph = dataclasses.replace(
-        graph_of(ChannelNorm()),
+        graph_of(module),
         example_inputs=lambda batch, seed: (
             torch.randn(
                 batch, num_frames, 48, 16, 16, generator=torch.Generator().manual_seed(seed)
