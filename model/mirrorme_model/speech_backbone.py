@@ -90,9 +90,21 @@ class SpeechBackbone(nn.Module):
         return masks
 
     def bake_weight_norm(self) -> None:
-        """Replaces the positional convolution's weight norm by its result, for export. Once."""
-        if nn.utils.parametrize.is_parametrized(self._position_conv):
-            nn.utils.parametrize.remove_parametrizations(self._position_conv, "weight")
+        """Replaces the positional convolution by one without weight norm, for export.
+
+        Not by `remove_parametrizations`: that takes the weight off a class which copies share.
+        """
+        conv = self._position_conv
+        if not nn.utils.parametrize.is_parametrized(conv):
+            return
+        assert conv.bias is not None
+        baked = nn.Conv1d(
+            conv.in_channels, conv.out_channels, conv.kernel_size[0], groups=conv.groups
+        )
+        baked.padding = conv.padding
+        baked.weight = nn.Parameter(conv.weight.detach().clone())
+        baked.bias = nn.Parameter(conv.bias.detach().clone())
+        self.wav2vec2.encoder.pos_conv_embed.conv = baked.to(conv.weight.device)
 
 
 def wav2vec2_config(backbone: BackboneConfig) -> Wav2Vec2Config:

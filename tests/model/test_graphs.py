@@ -78,3 +78,12 @@ def test_fewer_steps_are_another_graph() -> None:
     inputs = full.example_inputs(1)
     with torch.no_grad():
         assert (full(*inputs) - short(*inputs)).abs().max() > 1e-3
+
+
+def test_the_model_works_on_after_a_graph_was_made_of_it() -> None:
+    audio = AvatarModel.random(preset("tiny"), seed=0).audio
+    pcm, phase = torch.randn(1, audio.window.window_samples), torch.zeros(1, dtype=torch.long)
+    before = audio(pcm, phase)
+    graph = AudioEncoderGraph(audio)
+    assert torch.equal(audio(pcm, phase), before)
+    torch.testing.assert_close(graph(pcm, phase), before, atol=1e-6, rtol=0)
