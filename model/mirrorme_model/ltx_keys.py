@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, TypeAlias
 
 from mirrorme_model.vae_config import VaeConfig
@@ -33,11 +34,7 @@ def vae_keys(own_keys: Iterable[str], config: VaeConfig, layout: Layout) -> dict
         case "single_file":
             rename = _single_file_key
         case "diffusers":
-            last_down = 2 * len(config.encoder.downsamplings)
-
-            def rename(key: str) -> str:
-                return _diffusers_key(key, last_down)
-
+            rename = partial(_diffusers_key, last_down=2 * len(config.encoder.downsamplings))
     return {key: rename(key) for key in own_keys}
 
 
