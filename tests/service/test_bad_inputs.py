@@ -42,6 +42,7 @@ async def test_no_other_session_is_touched(answers: Answers) -> None:
     await gateway.until_idle()
 
 
+@pytest.mark.timeout(600)  # every case again, one after the other
 async def test_documentation_is_not_stale() -> None:
     current = await document()
     assert DOCUMENT.read_text() == current, "run `python -m tests.service.bad_input_answers`"
