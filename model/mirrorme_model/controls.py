@@ -20,7 +20,7 @@ class ControlEmbedding(nn.Module):
     def __init__(self, config: ControlsConfig, width: int) -> None:
         super().__init__()
         reach = [max(abs(c.range.min), abs(c.range.max)) for c in config.controls]
-        self.register_buffer("scale", 1 / torch.tensor(reach), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(reach, device="cpu"), persistent=False)
         num_features = 2 * FRAMES_PER_LATENT * len(config.controls)
         self.hidden = nn.Linear(num_features, config.hidden_width)
         self.output = nn.Linear(config.hidden_width, width)

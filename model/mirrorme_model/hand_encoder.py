@@ -23,8 +23,8 @@ class HandEncoder(nn.Module):
     def __init__(self, config: HandConfig, video: VideoConfig, width: int) -> None:
         super().__init__()
         self._sigma_tokens = config.sigma_tokens
-        columns = torch.arange(video.latent_width, dtype=torch.float32) + 0.5
-        rows = torch.arange(video.latent_height, dtype=torch.float32) + 0.5
+        columns = torch.arange(video.latent_width, dtype=torch.float32, device="cpu") + 0.5
+        rows = torch.arange(video.latent_height, dtype=torch.float32, device="cpu") + 0.5
         self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("rows", rows, persistent=False)
         num_features = 3 * FRAMES_PER_LATENT * NUM_HANDS * NUM_KEYPOINTS
