@@ -4,9 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= demo
 ARGS ?=
+ENGINES ?= onnxruntime
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REPOSITORY := engines/repository
+TRITON := $(PYTHON) deploy/triton/triton_server.py
+ifeq ($(filter $(ENGINES),onnxruntime triton),)
+$(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos lint format typecheck test test-slow test-triton demo serve export \
@@ -49,22 +54,29 @@ test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
 
 test-triton: setup ## The tests that need a Triton server; installs one
-	$(PYTHON) deploy/triton/triton_server.py install
+	$(TRITON) install
 	$(BIN)/pytest -m triton --timeout 600 $(ARGS)
 
-demo: $(REPOSITORY)/demo/manifest.json ## Animate a bundled portrait with a bundled speech sample
-	$(BIN)/python examples/demo.py --engines $(REPOSITORY)/demo $(ARGS)
+# With ENGINES=triton a Triton server of its own runs beside the command, and ends with it.
+ifeq ($(ENGINES),triton)
+BESIDE = $(BIN)/mirrorme-export triton $(1) --platform python && $(TRITON) with --models $(1) --
+endif
 
-serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway with in-process engines
-	$(BIN)/mirrorme serve --engines $(REPOSITORY)/$(PRESET) $(ARGS)
+demo: $(REPOSITORY)/demo/manifest.json ## Animate a bundled portrait; ENGINES=triton: on Triton
+	$(call BESIDE,$(REPOSITORY)/demo) $(BIN)/python examples/demo.py \
+	  --engines $(REPOSITORY)/demo $(ARGS)
+
+serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway; ENGINES=triton: on Triton
+	$(call BESIDE,$(REPOSITORY)/$(PRESET)) $(BIN)/mirrorme serve \
+	  --engines $(REPOSITORY)/$(PRESET) $(ARGS)
 
 export: setup ## Export PRESET (default demo) to engines/repository
 	$(BIN)/mirrorme-export onnx $(PRESET) --output $(REPOSITORY) $(ARGS)
 
 triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server on the CPU, port 8001
-	$(PYTHON) deploy/triton/triton_server.py install
+	$(TRITON) install
 	$(BIN)/mirrorme-export triton $(REPOSITORY)/$(PRESET) --platform python
-	$(PYTHON) deploy/triton/triton_server.py run --models $(REPOSITORY)/$(PRESET) --grpc-port 8001
+	$(TRITON) run --models $(REPOSITORY)/$(PRESET) --grpc-port 8001
 
 # The engines are built again when what they are made of is newer.
 MODEL_SOURCES := $(shell find model export -name '*.py') $(wildcard weights/*.safetensors)

@@ -48,6 +48,8 @@ class DemoFailed(Exception):
 def main(engines: Path, portrait: Path, speech: Path, output: Path) -> None:
     """Animate a bundled portrait with bundled speech, end to end."""
     sheet = output.with_suffix(".png")
+    # SIGTERM must not leave the server behind, either.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryFile("w+") as log:
         try:
             with running_server(engines, log) as target:
