@@ -14,11 +14,11 @@ $(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format typecheck test test-slow test-triton demo serve export \
+.PHONY: help setup protos lint format typecheck test test-slow test-tensorrt test-triton demo serve export \
   triton bench train clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make the virtual environment and install everything, pinned
 
@@ -53,6 +53,9 @@ test: setup ## The quick tests (under 10 minutes on 2 cores)
 test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
 
+test-tensorrt: $(REPOSITORY)/demo/manifest.json ## Build the demo's plans for two GPUs, without one
+	$(BIN)/pytest -m tensorrt --timeout 600 $(ARGS)
+
 test-triton: setup ## The tests that need a Triton server; installs one
 	$(TRITON) install
 	$(BIN)/pytest -m triton --timeout 600 $(ARGS)
@@ -70,8 +73,15 @@ serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway; ENGINES=triton:
 	$(call BESIDE,$(REPOSITORY)/$(PRESET)) $(BIN)/mirrorme serve \
 	  --engines $(REPOSITORY)/$(PRESET) $(ARGS)
 
-export: setup ## Export PRESET (default demo) to engines/repository
+# With a TARGET, TensorRT plans are built beside the engines, which are exported first if need be.
+ifdef TARGET
+export: $(REPOSITORY)/$(PRESET)/manifest.json
+	$(BIN)/mirrorme-export tensorrt $(REPOSITORY)/$(PRESET) --target $(TARGET) \
+	  $(if $(GPU),--gpu $(GPU)) $(if $(PRECISION),--precision $(PRECISION)) $(ARGS)
+else
+export: setup ## Export PRESET (default demo); TARGET=tensorrt-rtx GPU=sm89 builds plans
 	$(BIN)/mirrorme-export onnx $(PRESET) --output $(REPOSITORY) $(ARGS)
+endif
 
 triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server on the CPU, port 8001
 	$(TRITON) install
@@ -79,7 +89,8 @@ triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server
 	$(TRITON) run --models $(REPOSITORY)/$(PRESET) --grpc-port 8001
 
 # The engines are built again when what they are made of is newer.
-MODEL_SOURCES := $(shell find model export -name '*.py') $(wildcard weights/*.safetensors)
+MODEL_SOURCES := $(shell find model export -name '*.py' -not -name 'tensorrt_*' \
+  -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py') $(wildcard weights/*.safetensors)
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY)
 
