@@ -71,5 +71,5 @@ class AvatarModel(nn.Module):
         digest = hashlib.sha256(self.config.to_json().encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()

@@ -73,13 +73,30 @@ def save_checkpoint(
     """
     stored = torch.float16 if dtype == "float16" else torch.float32
     tensors = {
-        name: _stored(tensor.detach().cpu(), stored, name)
+        name: stored_tensor(tensor.detach().cpu(), stored, name)
         for name, tensor in model.state_dict().items()
     }
     header = Header(FORMAT, model.config, trained, dict(sorted(provenance.items())))
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, {METADATA_KEY: dump_json(header)})
     partial.replace(path)
+
+
+def read_header(path: Path) -> Header:
+    """What a checkpoint says of itself; its weights are not read.
+
+    Raises:
+        CheckpointError: with the path, and the setting at fault.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _parse_header(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint {path}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -107,7 +124,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), header.trained, header.provenance)
 
 
-def _stored(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+def stored_tensor(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """As a file has it. Raises `CheckpointError` for numbers that are too large for the type."""
     if not tensor.is_floating_point():
         return tensor.contiguous()
     stored = tensor.to(dtype).contiguous()

@@ -1,6 +1,6 @@
-"""Names of the VAE's weights in published LTX-Video checkpoints (0.9.5 to 0.9.8).
+"""Names of weights in published LTX-Video checkpoints (0.9.5 to 0.9.8).
 
-Two layouts are published: one safetensors file with everything (`vae.*`), and diffusers' folder.
+Two layouts are published: one safetensors file with everything, and diffusers' folder.
 Names only; reading files is not done here.
 """
 
@@ -16,6 +16,13 @@ from mirrorme_model.vae_config import VaeConfig
 Layout: TypeAlias = Literal["single_file", "diffusers"]
 
 SINGLE_FILE_PREFIX = "vae."
+TRANSFORMER_PREFIX = "model.diffusion_model."
+_DIFFUSERS_TRANSFORMER_NAMES = {
+    "patchify_proj": "proj_in",
+    "adaln_single": "time_embed",
+    "q_norm": "norm_q",
+    "k_norm": "norm_k",
+}
 _STATISTICS = "vae.per_channel_statistics."
 UNUSED_SINGLE_FILE_KEYS = frozenset(
     _STATISTICS + name for name in ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means")
@@ -79,3 +86,21 @@ def _up(index: int, rest: str) -> str:
     if index == 0:
         return f"mid_block.{rest}"
     return f"up_blocks.{(index - 1) // 2}.{'upsamplers.0.' if index % 2 else ''}{rest}"
+
+
+def transformer_keys(own_keys: Iterable[str], layout: Layout) -> dict[str, str]:
+    """Our `Transformer.state_dict` keys to the names of the same tensors in a layout.
+
+    In a folder they are those of `transformer/`.
+    """
+    match layout:
+        case "single_file":
+            return {key: TRANSFORMER_PREFIX + key for key in own_keys}
+        case "diffusers":
+            return {key: _renamed(key) for key in own_keys}
+
+
+def _renamed(key: str) -> str:
+    for ours, theirs in _DIFFUSERS_TRANSFORMER_NAMES.items():
+        key = key.replace(ours, theirs)
+    return key

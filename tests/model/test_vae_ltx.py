@@ -7,7 +7,9 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from mirrorme_model.ltx_keys import UNUSED_SINGLE_FILE_KEYS, vae_keys
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import VaeConfig, ltx_vae_config
+from mirrorme_model.vae_config import ltx_vae_config
+
+from tests.model.published_files import diffusers_vae
 
 LTX = ltx_vae_config()
 SMALL = dataclasses.replace(
@@ -16,30 +18,6 @@ SMALL = dataclasses.replace(
     decoder=dataclasses.replace(LTX.decoder, widths=(128, 64, 32, 16)),
 )
 TOLERANCE = 1e-4
-
-
-def diffusers_vae(config: VaeConfig) -> AutoencoderKLLTXVideo:
-    encoder, decoder = config.encoder, config.decoder
-    num_up = len(decoder.widths) - 1
-    return AutoencoderKLLTXVideo(
-        latent_channels=config.latent_channels,
-        block_out_channels=encoder.widths,
-        down_block_types=("LTXVideo095DownBlock3D",) * len(encoder.downsamplings),
-        layers_per_block=encoder.num_blocks,
-        spatio_temporal_scaling=(True,) * len(encoder.downsamplings),
-        downsample_type=encoder.downsamplings,
-        # diffusers counts from the finest stage, and names its widths before upsampling.
-        decoder_block_out_channels=decoder.widths[:num_up][::-1],
-        decoder_layers_per_block=decoder.num_blocks[::-1],
-        decoder_spatio_temporal_scaling=(True,) * num_up,
-        decoder_inject_noise=(False,) * (num_up + 1),
-        upsample_residual=(True,) * num_up,
-        upsample_factor=(2,) * num_up,
-        timestep_conditioning=True,
-        patch_size=config.patch_px,
-        encoder_causal=True,
-        decoder_causal=False,
-    )
 
 
 @pytest.fixture(scope="module")
