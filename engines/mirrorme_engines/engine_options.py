@@ -8,7 +8,7 @@ from typing import Literal
 from mirrorme_engines.batcher import BatchOptions
 from mirrorme_engines.triton_options import TritonOptions
 
-Platform = Literal["onnxruntime", "triton", "fake"]
+Platform = Literal["onnxruntime", "tensorrt", "triton", "fake"]
 Device = Literal["cpu", "cuda"]
 
 

@@ -29,7 +29,7 @@ async def open_engines(
 
         return await open_triton_engines(folder, options.triton, observer)
     manifest = await asyncio.to_thread(Manifest.load, folder)
-    open_one, platform = _opener(folder, manifest, options, observer)
+    open_one, platform = await asyncio.to_thread(_opener, folder, manifest, options, observer)
     engines: dict[str, Engine] = {}
     try:
         for spec in manifest.engines:
@@ -66,6 +66,10 @@ def _opener(
                 partial(open_onnxruntime_engine, folder, options=options, observer=observer),
                 platform_name(options.device),
             )
+        case "tensorrt":
+            from mirrorme_engines.tensorrt_engine import tensorrt_opener
+
+            return tensorrt_opener(folder, manifest, options, observer)
         case "fake":
             from mirrorme_engines.fake_engine import FakeEngine
 

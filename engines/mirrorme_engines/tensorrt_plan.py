@@ -118,6 +118,11 @@ def plan_file(module: TensorRTModule, architecture: str) -> str:
             return f"model.rtx-{architecture}.plan"
 
 
+def plan_path(folder: Path, spec: EngineSpec, module: TensorRTModule, architecture: str) -> Path:
+    """Where the plan of an engine lies: beside its ONNX file."""
+    return (folder / spec.file).with_name(plan_file(module, architecture))
+
+
 def record_path(plan: Path) -> Path:
     """Where the record of a plan lies."""
     return plan.with_name(plan.name + RECORD_SUFFIX)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mirrorme_engines.tensorrt_module import tensorrt_log
 from mirrorme_engines.tensorrt_plan import PlanFacts, Profile
 
 from mirrorme_export.tensorrt_errors import UnbuildableGraph
@@ -40,7 +41,7 @@ def build_plan(
         UnbuildableGraph: with TensorRT's words.
     """
     start_s = time.monotonic()
-    logger = _logger(trt)
+    logger = tensorrt_log(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, logger, onnx)
@@ -71,32 +72,9 @@ def build_plan(
 
 def can_deserialize(trt: Any, plan: bytes) -> str | None:
     """Loads a plan on the GPU at hand. Returns TensorRT's complaint, None if it loads."""
-    logger = _logger(trt)
+    logger = tensorrt_log(trt)
     engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
     return None if engine is not None else logger.said()
-
-
-def _logger(trt: Any) -> Any:
-    class Recorder(trt.ILogger):
-        """Keeps what TensorRT says, for the error or the report."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            """One line of TensorRT's."""
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(msg)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(msg)
-
-        def said(self) -> str:
-            """The errors so far."""
-            return "; ".join(self.errors[-4:]) or "TensorRT gave no reason"
-
-    return Recorder()
 
 
 def _parse(trt: Any, network: Any, logger: Any, onnx: Path) -> None:

@@ -17,7 +17,7 @@ from mirrorme_engines.tensorrt_plan import (
     PlanRecord,
     PlanSource,
     check_plan,
-    plan_file,
+    plan_path,
 )
 
 from mirrorme_export.plan_cache import PlanCache, install_plan, write_durably
@@ -116,7 +116,7 @@ def check_plans(folder: Path, options: TensorRTOptions) -> list[PlanRecord]:
     trt = load_tensorrt(options.module) if gpu else None
     records = []
     for spec in manifest.engines:
-        plan = (folder / spec.file).with_name(plan_file(options.module, architecture))
+        plan = plan_path(folder, spec, options.module, architecture)
         version = trt.__version__ if trt else None
         record = check_plan(plan, manifest, spec, architecture=architecture, module_version=version)
         if trt and (said := can_deserialize(trt, plan.read_bytes())):
@@ -149,7 +149,7 @@ def _build_engine(job: _Job, spec: EngineSpec) -> PlanRow:
             built = _build(job, onnx, source, choice.level)
             found = job.cache.put(source, built.plan, built.facts)
         path, record = found
-        target = onnx.with_name(plan_file(source.module, source.architecture))
+        target = plan_path(job.folder, spec, source.module, source.architecture)
         install_plan(path, record, target)
     return PlanRow(
         engine=spec.name,

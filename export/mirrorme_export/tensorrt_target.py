@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mirrorme_engines import tensorrt_module
+from mirrorme_engines.errors import EngineUnavailable
 from mirrorme_engines.gpu import Gpu, current_gpu
 from mirrorme_engines.manifest import EngineSpec
 from mirrorme_engines.tensorrt_plan import Precision, Profile, TensorRTModule
@@ -18,8 +19,6 @@ Target = Literal["tensorrt", "tensorrt-rtx"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _MODULES: dict[Target, TensorRTModule] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-OLDEST_VERSION = (10, 12)
-"""Of `tensorrt`: the first whose strongly typed networks need no other flags."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +79,9 @@ def load_tensorrt(module: TensorRTModule) -> Any:
         TensorRTUnavailable: it is not installed, or too old.
     """
     try:
-        trt = importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        where = {
-            "tensorrt": "run this in NVIDIA's Triton or TensorRT container, which hold it",
-            "tensorrt_rtx": "pip install tensorrt-rtx",
-        }[module]
-        raise TensorRTUnavailable(f"{module} is not installed ({error}): {where}") from error
-    # Without its libraries the package is an empty shell.
-    version = getattr(trt, "__version__", "0")
-    if not hasattr(trt, "Builder"):
-        raise TensorRTUnavailable(f"{module} {version} has no Builder: it is not fully installed")
-    if module == "tensorrt" and tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION:
-        oldest = ".".join(map(str, OLDEST_VERSION))
-        raise TensorRTUnavailable(f"tensorrt is {version}: want {oldest} or newer")
-    return trt
+        return tensorrt_module.load_tensorrt(module)
+    except EngineUnavailable as error:
+        raise TensorRTUnavailable(str(error)) from error
 
 
 def find_device(trt: Any, options: TensorRTOptions, gpu: Gpu | None = None) -> Device:

@@ -16,9 +16,12 @@ from mirrorme_engines.engine_options import EngineOptions
 from mirrorme_engines.errors import EngineUnavailable
 from mirrorme_engines.fake_engine import FakeEngine
 from mirrorme_engines.fake_manifest import fake_manifest
+from mirrorme_engines.manifest import EngineSpec
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_engines.onnxruntime_engine import OnnxRuntimeCompute
+from mirrorme_engines.tensorrt_compute import TensorRTCompute
 
+from tests.engines.fake_tensorrt import HostMemory, fake_tensorrt
 from tests.engines.onnx_models import WIDTH, save_tiny_model, tiny_spec
 
 
@@ -89,16 +92,17 @@ class GatedCompute:
         self.gate.set()
 
 
-class OnnxRuntimeCase:
-    def __init__(self, options: BatchOptions, observer: EngineObserver, folder: Path) -> None:
-        spec = tiny_spec(save_tiny_model(folder))
+class TinyCase:
+    """The tiny model behind any compute."""
+
+    def __init__(
+        self, spec: EngineSpec, compute: Compute, options: BatchOptions, observer: EngineObserver
+    ) -> None:
         gate = threading.Event()
         gate.set()
         self.batch_sizes: list[int] = []
-        compute = GatedCompute(
-            OnnxRuntimeCompute(folder, spec, EngineOptions()), self.batch_sizes, gate
-        )
-        self.engine = BatchedEngine(spec, compute, options, observer)
+        gated = GatedCompute(compute, self.batch_sizes, gate)
+        self.engine = BatchedEngine(spec, gated, options, observer)
         self.hold, self.release = gate.clear, gate.set
 
     def good(self, seed: int, num_rows: int = 1) -> dict[str, np.ndarray]:
@@ -113,3 +117,20 @@ class OnnxRuntimeCase:
 
     def nan(self) -> Tensors:
         return {**self.good(0), "x": np.full((1, WIDTH), -1, np.float32)}
+
+
+class OnnxRuntimeCase(TinyCase):
+    def __init__(self, options: BatchOptions, observer: EngineObserver, folder: Path) -> None:
+        spec = tiny_spec(save_tiny_model(folder))
+        compute = OnnxRuntimeCompute(folder, spec, EngineOptions())
+        super().__init__(spec, compute, options, observer)
+
+
+class FakeTensorRTCase(TinyCase):
+    """Real code around a TensorRT and a memory that are not."""
+
+    def __init__(self, options: BatchOptions, observer: EngineObserver, folder: Path) -> None:
+        path = save_tiny_model(folder)
+        spec = tiny_spec(path)
+        compute = TensorRTCompute(fake_tensorrt(spec, path), b"plan", spec, HostMemory())
+        super().__init__(spec, compute, options, observer)

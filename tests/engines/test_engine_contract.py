@@ -20,7 +20,7 @@ from mirrorme_engines.errors import (
 )
 from mirrorme_engines.observer import BatchRecord, CallRecord
 
-from tests.engines.engine_cases import EngineCase, FakeCase, OnnxRuntimeCase
+from tests.engines.engine_cases import EngineCase, FakeCase, FakeTensorRTCase, OnnxRuntimeCase
 
 Open = Callable[..., EngineCase]
 
@@ -42,7 +42,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["fake", "onnxruntime"])
+@pytest.fixture(params=["fake", "onnxruntime", "tensorrt"])
 async def open_case(
     request: pytest.FixtureRequest, tmp_path: Path, recorder: Recorder
 ) -> AsyncIterator[Open]:
@@ -50,11 +50,13 @@ async def open_case(
 
     def open_one(**options: float) -> EngineCase:
         batch = BatchOptions(**options)  # pyright: ignore[reportArgumentType]
-        case = (
-            FakeCase(batch, recorder)
-            if request.param == "fake"
-            else OnnxRuntimeCase(batch, recorder, tmp_path)
-        )
+        match request.param:
+            case "fake":
+                case = FakeCase(batch, recorder)
+            case "onnxruntime":
+                case = OnnxRuntimeCase(batch, recorder, tmp_path)
+            case _:
+                case = FakeTensorRTCase(batch, recorder, tmp_path)
         opened.append(case)
         return case
 

@@ -352,3 +352,37 @@ def test_record_survives_a_round_trip(built) -> None:
     record = PlanRecord.load(record_path(plan_of(built[0])))
     assert record.source.profiles[0].max[0] == 4
     assert record.facts.num_engine_layers is None
+
+
+GATEWAY = """
+import sys
+from mirrorme_engines import tensorrt_engine
+from mirrorme_engines.gpu import Gpu
+from mirrorme_service.main import main
+
+tensorrt_engine.current_gpu = lambda: Gpu("NVIDIA L40S", "sm89")
+main(["--platform", "tensorrt", "--engines", sys.argv[1], "--port", "0", "--metrics-port", "0"])
+"""
+
+
+def gateway(folder: Path) -> str:
+    """What a gateway says that does not start on a machine with an L40S."""
+    command = [sys.executable, "-c", GATEWAY, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_the_gateway_does_not_start_with_a_plan_that_does_not_fit(folder: Path) -> None:
+    if not Path("/dev/nvidia0").exists():
+        # Sound plans, which only the missing GPU keeps from being served.
+        assert "cannot start: no NVIDIA GPU can be used" in gateway(folder)
+    content = plan_of(folder).read_bytes()
+    plan_of(folder).write_bytes(content[:-1])
+    assert f"cannot start: {plan_of(folder)} is damaged" in gateway(folder)
+    plan_of(folder).write_bytes(content)
+    write_small_repository_over(folder, seed=99)
+    assert "model.rtx-sm89.plan is stale: it was built of weights" in gateway(folder)
+    for plan in folder.rglob("*.plan"):
+        plan.unlink()
+    assert "has no TensorRT plans for this GPU, NVIDIA L40S (sm89)" in gateway(folder)
