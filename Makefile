@@ -54,7 +54,7 @@ test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
 
 test-tensorrt: $(REPOSITORY)/demo/manifest.json ## Build the demo's plans for two GPUs, without one
-	$(BIN)/pytest -m tensorrt --timeout 600 $(ARGS)
+	$(BIN)/pytest -rs -m 'tensorrt or gpu' --timeout 600 tests/tensorrt $(ARGS)
 
 test-triton: setup ## The tests that need a Triton server; installs one
 	$(TRITON) install
