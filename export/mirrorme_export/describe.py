@@ -20,7 +20,6 @@ from mirrorme_engines.manifest import (
     engine_sha256,
 )
 from mirrorme_model.audio_window import AudioWindow
-from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.config import ModelConfig, RangeConfig
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor
@@ -51,21 +50,20 @@ def describe_engine(graph: EngineGraph, folder: Path, max_batch_size: int) -> En
         sha256=engine_sha256(folder / engine_file(graph.name)),
         max_batch_size=max_batch_size,
         inputs=_tensors(graph, graph.input_names, inputs),
-        outputs=_tensors(graph, graph.output_names, graph.run(inputs)),
+        outputs=_tensors(graph, graph.output_names, graph.outputs_like(inputs)),
         num_steps=graph.num_steps,
     )
 
 
 def describe_model(
-    model: AvatarModel, *, trained: bool, engines: tuple[EngineSpec, ...]
+    config: ModelConfig, weights_sha256: str, *, trained: bool, engines: tuple[EngineSpec, ...]
 ) -> Manifest:
     """The manifest of a model's engines."""
-    config = model.config
     return Manifest(
         format_version=FORMAT_VERSION,
         preset=config.preset,
         trained=trained,
-        weights_sha256=model.weights_sha256(),
+        weights_sha256=weights_sha256,
         versions={name: metadata.version(name) for name in _PACKAGES},
         video=_video(config),
         chunk=ChunkSpec(

@@ -15,11 +15,26 @@ from mirrorme_model.graphs import (
     DenoiserGraph,
     IdentityEncoderGraph,
 )
+from mirrorme_model.tensor_source import Shapes
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mirrorme_export.errors import InvalidRequest
 
+_DENOISER = "denoiser"
 Examples = Callable[[int, int], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class LateWeights:
+    """The weights of a graph that is too large to be traced with them."""
+
+    shapes: Shapes
+    """By the graph's own names."""
+    read: Callable[[str], Tensor]
+    """One of them, float32."""
+    load: Callable[[], nn.Module]
+    """The graph's module with all of them, to run it."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +50,19 @@ class EngineGraph:
     example_inputs: Examples
     """Of a batch size and a seed."""
     num_steps: int | None = None
+    late: LateWeights | None = None
+    """For a module whose weights have memory, but no content yet: what to write and to run."""
 
     def run(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The outputs, by torch."""
+        module = self.late.load() if self.late else self.module
         with torch.inference_mode():
+            outputs = module(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def outputs_like(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tensors of the outputs' shapes and types without content; nothing is computed."""
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             outputs = self.module(*inputs)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -53,39 +77,58 @@ def engine_graphs(model: AvatarModel, other_steps: tuple[int, ...] = ()) -> list
     Raises:
         InvalidRequest: a number of steps is not between 1 and the model's own.
     """
+    return [engine_graph(model, name) for name in engine_names(model.config, other_steps)]
+
+
+def engine_names(config: ModelConfig, other_steps: tuple[int, ...] = ()) -> list[str]:
+    """Of all engines of a model, the default of each role first; arguments as `engine_graphs`'s."""
+    for steps in other_steps:
+        fewer_sigmas(config.sigmas, steps)
+    others = [f"{_DENOISER}_{steps}step" for steps in other_steps]
+    return ["identity_encoder", "audio_encoder", _DENOISER, *others, "decoder"]
+
+
+def engine_graph(model: AvatarModel, name: str) -> EngineGraph:
+    """One graph of a model, by a name that `engine_names` gives."""
     config = model.config
-    audio = AudioEncoderGraph(model.audio)
-    return [
-        EngineGraph(
-            name="identity_encoder",
-            role="identity_encoder",
-            module=IdentityEncoderGraph(model.vae).eval(),
-            input_names=("image",),
-            output_names=("identity",),
-            example_inputs=lambda batch, seed: (_random_picture(config, batch, seed),),
-        ),
-        EngineGraph(
-            name="audio_encoder",
-            role="audio_encoder",
-            module=audio.eval(),
-            input_names=audio.input_names,
-            output_names=audio.output_names,
-            example_inputs=audio.example_inputs,
-        ),
-        _denoiser("denoiser", model, config.sigmas),
-        *(
-            _denoiser(f"denoiser_{steps}step", model, fewer_sigmas(config.sigmas, steps))
-            for steps in other_steps
-        ),
-        EngineGraph(
-            name="decoder",
-            role="decoder",
-            module=DecoderGraph(model.vae).eval(),
-            input_names=("latents",),
-            output_names=("frames",),
-            example_inputs=lambda batch, seed: (_random_latents(config, batch, seed),),
-        ),
-    ]
+    match name:
+        case "identity_encoder":
+            return EngineGraph(
+                name=name,
+                role="identity_encoder",
+                module=IdentityEncoderGraph(model.vae).eval(),
+                input_names=("image",),
+                output_names=("identity",),
+                example_inputs=lambda batch, seed: (_random_picture(config, batch, seed),),
+            )
+        case "audio_encoder":
+            audio = AudioEncoderGraph(model.audio)
+            return EngineGraph(
+                name=name,
+                role="audio_encoder",
+                module=audio.eval(),
+                input_names=audio.input_names,
+                output_names=audio.output_names,
+                example_inputs=audio.example_inputs,
+            )
+        case "decoder":
+            return EngineGraph(
+                name=name,
+                role="decoder",
+                module=DecoderGraph(model.vae).eval(),
+                input_names=("latents",),
+                output_names=("frames",),
+                example_inputs=lambda batch, seed: (_random_latents(config, batch, seed),),
+            )
+    return _denoiser(name, model, denoiser_sigmas(config, name))
+
+
+def denoiser_sigmas(config: ModelConfig, name: str) -> tuple[float, ...]:
+    """Noise levels of a denoiser, by its name."""
+    if name == _DENOISER:
+        return config.sigmas
+    steps = int(name.removeprefix(f"{_DENOISER}_").removesuffix("step"))
+    return fewer_sigmas(config.sigmas, steps)
 
 
 def fewer_sigmas(sigmas: tuple[float, ...], num_steps: int) -> tuple[float, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirrorme_engines.manifest import EngineSpec, Manifest
 from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.model_weights import ModelWeights
 
 from mirrorme_export.describe import describe_engine, describe_model, engine_file
 from mirrorme_export.engine_graphs import EngineGraph, engine_graphs
@@ -22,9 +23,13 @@ from mirrorme_export.parity import (
     measure_parity,
 )
 from mirrorme_export.staging import staged
+from mirrorme_export.streamed_graphs import streamed_graphs
 
 Step = Callable[[str], AbstractContextManager[None]]
 """Surrounds a step with its name, so that a person sees what is going on."""
+Measure = Callable[[EngineGraph, Path, tuple[int, ...]], list[ParityRow]]
+LARGE_BATCH_SIZES = (1,)
+"""To compare at, where one call takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -37,52 +42,71 @@ class Export:
 
 
 def export_model(
-    model: AvatarModel,
+    model: AvatarModel | ModelWeights,
     target: Path,
     *,
     trained: bool,
     step: Step,
     max_batch_size: int = 8,
     other_steps: tuple[int, ...] = (),
-    measure: Callable[[EngineGraph, Path, tuple[int, ...]], list[ParityRow]] = measure_parity,
+    measure: Measure | None = measure_parity,
 ) -> Export:
     """Writes engines, `manifest.json` and `parity.json` to the folder `target`, all or nothing.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, or weights that are read for one engine after another.
         target: replaced if it is an earlier export.
         trained: False for random weights.
         step: told of each step.
         max_batch_size: of every engine.
         other_steps: numbers of steps of further denoisers.
-        measure: compares an exported file with its graph.
+        measure: compares an exported file with its graph. None: nothing is compared, and the report
+            says so.
 
     Raises:
         ParityError: an engine is off. The report is left at `failed_parity_path(target)`.
         InvalidRequest, UnexportableGraph: nothing was written.
     """
     failed = failed_parity_path(target)
-    batch_sizes = tuple(size for size in BATCH_SIZES if size <= max_batch_size)
+    sizes = LARGE_BATCH_SIZES if isinstance(model, ModelWeights) else BATCH_SIZES
+    batch_sizes = tuple(size for size in sizes if size <= max_batch_size)
     with staged(target) as folder:
         specs: list[EngineSpec] = []
         rows: list[ParityRow] = []
-        for graph in engine_graphs(model, other_steps):
+        for graph in _graphs(model, other_steps):
             path = folder / engine_file(graph.name)
             with step(f"export {graph.name}"):
                 write_onnx(graph, path)
                 specs.append(describe_engine(graph, folder, max_batch_size))
-            with step(f"compare {graph.name}"):
-                rows += measure(graph, path, batch_sizes)
-        report = ParityReport(tuple(rows))
+            if measure is not None:
+                with step(f"compare {graph.name}"):
+                    rows += measure(graph, path, batch_sizes)
+            # Before the next one is made: they may be large.
+            del graph
+        not_compared = () if measure else tuple(spec.name for spec in specs)
+        report = ParityReport(tuple(rows), not_compared)
         if not report.passed:
             report.save(failed)
             raise ParityError(report, failed)
         with step("write manifest"):
-            manifest = describe_model(model, trained=trained, engines=tuple(specs))
+            weights_sha256 = (
+                model.weights_sha256() if isinstance(model, AvatarModel) else model.sha256()
+            )
+            manifest = describe_model(
+                model.config, weights_sha256, trained=trained, engines=tuple(specs)
+            )
             report.save(folder / PARITY_FILE)
             manifest.save(folder)
     failed.unlink(missing_ok=True)
     return Export(target, manifest, report)
+
+
+def _graphs(
+    model: AvatarModel | ModelWeights, other_steps: tuple[int, ...]
+) -> Iterable[EngineGraph]:
+    if isinstance(model, ModelWeights):
+        return streamed_graphs(model, other_steps)
+    return engine_graphs(model, other_steps)
 
 
 def failed_parity_path(target: Path) -> Path:

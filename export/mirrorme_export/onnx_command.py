@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from mirrorme_model.avatar import AvatarModel
+    from mirrorme_model.model_weights import ModelWeights
+
+    from mirrorme_export.step_printer import StepPrinter
+    from mirrorme_export.weights import PublishedFiles, Shape
 
 PRESETS = ("tiny", "demo", "ltx-2b")
 WEIGHTS = Path("weights")
@@ -16,7 +24,34 @@ WEIGHTS = Path("weights")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Weights to export.  [default: weights/PRESET.safetensors if that is there, else random]",
+    help="Weights to export.  [default: weights/PRESET.safetensors if that is there, else random; "
+    "ltx-2b is random only if asked for]",
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    help="ltx-2b: LTX-Video 2B, 0.9.5 to 0.9.8: a safetensors file, or a diffusers folder.",
+)
+@click.option(
+    "--wav2vec2",
+    type=click.Path(path_type=Path),
+    help="ltx-2b: a Hugging Face wav2vec2 folder, base or large.",
+)
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    help="ltx-2b: adapters from this project's training, a checkpoint without the base.",
+)
+@click.option(
+    "--no-adapter",
+    is_flag=True,
+    help="ltx-2b: no --adapter: the base moves as it likes and hears nothing.",
+)
+@click.option(
+    "--text-embedding",
+    type=click.Path(path_type=Path),
+    help="ltx-2b: T5 embedding of a caption, [tokens, 4096], in safetensors or .npy, baked in.  "
+    "[default: the adapter's, else zeros]",
 )
 @click.option(
     "--output",
@@ -43,17 +78,28 @@ WEIGHTS = Path("weights")
     help="Also export a cheaper denoiser of so many steps. May be given again.",
 )
 @click.option(
+    "--no-compare",
+    is_flag=True,
+    help="Do not compare engines with torch, which takes ltx-2b many minutes; parity.json says so.",
+)
+@click.option(
     "--max-batch-size", type=click.IntRange(1), default=8, help="Calls that may share a run."
 )
 def onnx_command(
     preset: str,
     checkpoint: Path | None,
+    base: Path | None,
+    wav2vec2: Path | None,
+    adapter: Path | None,
+    no_adapter: bool,
+    text_embedding: Path | None,
     output: Path,
     random: bool,
     seed: int,
     size: str | None,
     chunk_latents: int | None,
     also_steps: tuple[int, ...],
+    no_compare: bool,
     max_batch_size: int,
 ) -> None:
     """Export PRESET's model from torch to the ONNX engines that the gateway runs.
@@ -66,7 +112,8 @@ def onnx_command(
     Examples:
       mirrorme-export onnx demo
       mirrorme-export onnx tiny --random --seed 7 --output /tmp/engines
-      mirrorme-export onnx ltx-2b --checkpoint ltx.safetensors --size 768x512 --also-steps 2
+      mirrorme-export onnx ltx-2b --base ltxv-2b-0.9.8-distilled.safetensors \\
+        --wav2vec2 wav2vec2-base-960h --adapter adapter.safetensors --size 768x512
     """
     # torch takes seconds to import: not for --help or a wrong option.
     from mirrorme_model.errors import ModelError
@@ -74,23 +121,25 @@ def onnx_command(
     from mirrorme_export.console import engine_table, parity_table
     from mirrorme_export.errors import ExportError, ParityError
     from mirrorme_export.exporter import export_model
+    from mirrorme_export.parity import measure_parity
     from mirrorme_export.step_printer import StepPrinter
-    from mirrorme_export.weights import Shape, checkpoint_model, random_model
+    from mirrorme_export.weights import PublishedFiles, Shape
 
     console = Console(stderr=True)
     step = StepPrinter(console)
-    if checkpoint is None and not random and (WEIGHTS / f"{preset}.safetensors").exists():
-        checkpoint = WEIGHTS / f"{preset}.safetensors"
-    if checkpoint and random:
-        raise click.UsageError("--checkpoint and --random exclude each other.")
+    files = PublishedFiles(base, wav2vec2, adapter, no_adapter, text_embedding)
+    if sum((checkpoint is not None, random, files.given)) > 1:
+        raise click.UsageError(
+            "--checkpoint, --random and published weights (--base and the like) exclude each other."
+        )
+    if adapter and no_adapter:
+        raise click.UsageError("--adapter and --no-adapter exclude each other.")
+    default = WEIGHTS / f"{preset}.safetensors"
+    if not (checkpoint or random or files.given) and default.exists():
+        checkpoint = default
     try:
         shape = Shape(*_parse_size(size), chunk_latents)
-        if checkpoint:
-            with step(f"load {checkpoint}"):
-                model, trained = checkpoint_model(preset, shape, checkpoint)
-        else:
-            with step(f"make random weights, seed {seed}"):
-                model, trained = random_model(preset, shape, seed), False
+        model, trained = _open_model(preset, shape, checkpoint, files, random, seed, step)
         export = export_model(
             model,
             output / preset,
@@ -98,19 +147,61 @@ def onnx_command(
             step=step,
             max_batch_size=max_batch_size,
             other_steps=also_steps,
+            measure=None if no_compare else measure_parity,
         )
     except ParityError as error:
         console.print(parity_table(error.report))
         raise click.ClickException(str(error)) from error
     except (ExportError, ModelError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    console.print(parity_table(export.parity))
+    if export.parity.rows:
+        console.print(parity_table(export.parity))
     console.print(engine_table(export))
     if not trained:
-        console.print(
-            "[bold yellow]The weights are random: these engines animate noise. "
-            "They are for development only (manifest: trained is false).[/]"
+        told = (
+            "There is no trained adapter: these engines do not follow speech."
+            if files.given
+            else "The weights are random: these engines animate noise."
         )
+        console.print(
+            f"[bold yellow]{told} They are for development only (manifest: trained is false).[/]"
+        )
+    if files.given and not (adapter or text_embedding):
+        console.print(
+            "[yellow]The text that the base attends to is 32 vectors of zeros, which it was never "
+            "trained on: --text-embedding gives it a caption.[/]"
+        )
+
+
+def _open_model(
+    preset: str,
+    shape: Shape,
+    checkpoint: Path | None,
+    files: PublishedFiles,
+    random: bool,
+    seed: int,
+    step: StepPrinter,
+) -> tuple[AvatarModel | ModelWeights, bool]:
+    """The model, and whether it was trained."""
+    from mirrorme_model.presets import preset as preset_config
+
+    from mirrorme_export import weights
+
+    large = weights.is_large(preset_config(preset))
+    if checkpoint:
+        with step(f"load {checkpoint}"):
+            if large:
+                opened = weights.large_checkpoint_model(preset, shape, checkpoint)
+                return opened, opened.trained
+            return weights.checkpoint_model(preset, shape, checkpoint)
+    if files.given or (weights.wants_published_weights(preset) and not random):
+        with step("check published weights"):
+            opened = weights.published_weights(preset, shape, files)
+            return opened, opened.trained
+    with step(f"make random weights, seed {seed}"):
+        if large:
+            return weights.large_random_model(preset, shape, seed), False
+        return weights.random_model(preset, shape, seed), False
 
 
 def _parse_size(size: str | None) -> tuple[int | None, int | None]:

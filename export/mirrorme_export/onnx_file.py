@@ -18,6 +18,7 @@ from torch.onnx import OnnxExporterError
 from mirrorme_export.batch_invariance import mean_by_convolution
 from mirrorme_export.engine_graphs import EngineGraph
 from mirrorme_export.errors import UnexportableGraph
+from mirrorme_export.late_initializers import give_weights
 
 OPSET = 20
 """The newest that decomposes attention, as every runtime wants it."""
@@ -54,6 +55,8 @@ def write_onnx(
             )
             assert program is not None
             model = program.model
+            if graph.late:
+                give_weights(model, graph.late)
             _simplify(model)
             _cast_pictures_first(model)
             if _weight_bytes(model) <= MAX_CPU_BYTES:
@@ -113,7 +116,7 @@ def _check_inputs(model: ir.Model, graph: EngineGraph) -> None:
 
 def _declare_outputs(model: ir.Model, graph: EngineGraph, inputs: tuple[torch.Tensor, ...]) -> None:
     """Says what torch knows and shape inference may lose: all but the batch is fixed."""
-    for value, output in zip(model.graph.outputs, graph.run(inputs), strict=True):
+    for value, output in zip(model.graph.outputs, graph.outputs_like(inputs), strict=True):
         value.shape = ir.Shape(["batch", *output.shape[1:]])
 
 
