@@ -1,8 +1,5 @@
 """Engines that run on Triton servers, called over gRPC."""
 
-# Triton's generated messages have no type stubs.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import asyncio
@@ -12,7 +9,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2
 
 from mirrorme_engines.engine import EngineSet, Tensors
 from mirrorme_engines.errors import (
@@ -27,9 +23,9 @@ from mirrorme_engines.triton_endpoints import Resolve, resolve_addresses
 from mirrorme_engines.triton_model_check import model_version
 from mirrorme_engines.triton_options import TritonOptions
 from mirrorme_engines.triton_pool import TritonPool
-from mirrorme_engines.triton_replica import TritonReplica
+from mirrorme_engines.triton_region import SHARED_MEMORY
+from mirrorme_engines.triton_replica import AttemptTimes, TritonReplica
 from mirrorme_engines.triton_status import Verdict, as_engine_error, judge
-from mirrorme_engines.triton_tensors import decode_response, encode_request
 
 _MIN_ATTEMPT_S = 0.2
 """A server that does not answer within less may be well, and another would be no faster."""
@@ -40,6 +36,7 @@ async def open_triton_engines(
     options: TritonOptions,
     observer: EngineObserver | None = None,
     resolve: Resolve = resolve_addresses,
+    shared_memory: Path = SHARED_MEMORY,
 ) -> EngineSet:
     """Opens the engines of the manifest in `folder` on Triton servers; needs no other file of it.
 
@@ -49,7 +46,7 @@ async def open_triton_engines(
     """
     manifest = await asyncio.to_thread(Manifest.load, folder)
     engines = {spec.name: model_version(spec) for spec in manifest.engines}
-    pool = TritonPool(manifest, options, resolve)
+    pool = TritonPool(manifest, options, resolve, shared_memory)
     await pool.open()
 
     def engine(spec: EngineSpec) -> TritonEngine:
@@ -160,13 +157,14 @@ class TritonEngine:
     async def _attempts(
         self, call: _Call, inputs: Tensors, batch_size: int, deadline: float
     ) -> dict[str, NDArray[np.generic]]:
-        request = encode_request(self._spec, self._version, inputs, batch_size)
         while True:
             replica = await self._pool.acquire(call.tried)
             call.sent = time.monotonic()
             call.num_attempts += 1
             try:
-                response = await replica.infer(request, self._give_time(request, deadline))
+                outputs = await replica.infer(
+                    self._spec, self._version, inputs, batch_size, self._times(deadline)
+                )
             except grpc.aio.AioRpcError as error:
                 failure = as_engine_error(error, self._spec.name, replica.address)
                 self._attempt_failed(call, replica, judge(error), failure)
@@ -178,21 +176,15 @@ class TritonEngine:
                 if call.faulty is not None and call.last_error is not None:
                     # What one server can do and another cannot is the other's fault.
                     self._pool.failed(call.faulty, call.last_error, self._spec)
-                outputs = decode_response(self._spec, response, batch_size)
                 check_outputs(self._spec, outputs, batch_size)
                 return outputs
 
-    def _give_time(self, request: service_pb2.ModelInferRequest, deadline: float) -> float:
-        """Sets the time of an attempt, which leaves some for another where there is another.
-
-        The server drops the call from its queue by itself when that time is over.
-        """
+    def _times(self, deadline: float) -> AttemptTimes:
+        """The times of an attempt, which leave some for another where there is another."""
         left_s = max(deadline - time.monotonic(), 0.001)
         # The call's own deadline ends a last attempt, and blames nobody.
         half = self._pool.num_serving > 1 and left_s / 2 >= _MIN_ATTEMPT_S
-        attempt_s = left_s / 2 if half else left_s
-        request.parameters["timeout"].int64_param = max(int(attempt_s * 1e6), 1)
-        return attempt_s if half else left_s + 1
+        return AttemptTimes.of(left_s / 2) if half else AttemptTimes.of(left_s, left_s + 1)
 
     def _attempt_failed(
         self, call: _Call, replica: TritonReplica, verdict: Verdict, failure: EngineError

@@ -28,6 +28,11 @@ class TritonOptions:
     """Before the second probe in a row; doubles with each. The first comes at once."""
     max_backoff_s: float = 5.0
     resolve_interval_s: float = 5.0
+    shared_memory_bytes: int = 256 << 20
+    """Most memory shared with one server on this machine, which large tensors then go through
+    instead of messages. A server that cannot open it gets messages. 0: none."""
+    shared_memory_min_bytes: int = 256 << 10
+    """Calls with smaller inputs and outputs together travel in messages."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot work."""
@@ -46,3 +51,6 @@ class TritonOptions:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: want more than 0")
+        for name in ("shared_memory_bytes", "shared_memory_min_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: want 0 or more")

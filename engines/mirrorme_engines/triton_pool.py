@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from mirrorme_engines.errors import (
     EngineError,
@@ -18,6 +19,7 @@ from mirrorme_engines.errors import (
 from mirrorme_engines.manifest import EngineSpec, Manifest
 from mirrorme_engines.triton_endpoints import Endpoint, Resolve, resolve_addresses
 from mirrorme_engines.triton_options import TritonOptions
+from mirrorme_engines.triton_region import SHARED_MEMORY, remove_orphans
 from mirrorme_engines.triton_replica import ReplicaStatus, TritonReplica
 
 logger = logging.getLogger(__name__)
@@ -29,9 +31,14 @@ class TritonPool:
     """Owns the channels and the tasks that watch them. Open once, close once."""
 
     def __init__(
-        self, manifest: Manifest, options: TritonOptions, resolve: Resolve = resolve_addresses
+        self,
+        manifest: Manifest,
+        options: TritonOptions,
+        resolve: Resolve = resolve_addresses,
+        shared_memory: Path = SHARED_MEMORY,
     ) -> None:
         self._manifest = manifest
+        self._shared_memory = shared_memory
         self._options = options
         self._resolve = resolve
         self._endpoints = [Endpoint.parse(text) for text in options.endpoints]
@@ -68,6 +75,8 @@ class TritonPool:
             ManifestError: a server serves other engines.
             EngineUnavailable: no server came within `start_timeout_s`.
         """
+        if removed := remove_orphans(self._shared_memory):
+            logger.info("removed %d regions of gateways that died", len(removed))
         self._runner = asyncio.create_task(self._run(), name="triton-pool")
         try:
             async with asyncio.timeout(self._options.start_timeout_s):
@@ -216,10 +225,13 @@ class TritonPool:
 
     async def _serve(self, address: str, calls: asyncio.TaskGroup) -> None:
         """One server's life in the pool, until its address is gone; its calls may last longer."""
-        replica = self._replicas[address] = TritonReplica(address, calls)
+        replica = self._replicas[address] = TritonReplica(
+            address, self._options, calls, self._shared_memory
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(replica.watch_connection())
+                tasks.create_task(replica.sweep_shared_memory())
                 tasks.create_task(self._guard(replica))
         finally:
             replica.serving = False
@@ -249,7 +261,7 @@ class TritonPool:
         """Probes until the server is found well."""
         timeout_s = self._options.probe_timeout_s
         while True:
-            await asyncio.sleep(replica.backoff_s(self._options))
+            await asyncio.sleep(replica.backoff_s())
             replica.suspect.clear()
             try:
                 async with asyncio.timeout(timeout_s):

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2_grpc
 
-from mirrorme_engines.errors import EngineUnavailable
+from mirrorme_engines.engine import Tensors
+from mirrorme_engines.errors import EngineFault, EngineUnavailable
 from mirrorme_engines.manifest import EngineSpec, Manifest
 from mirrorme_engines.triton_model_check import check_server, model_version
 from mirrorme_engines.triton_options import TritonOptions
-from mirrorme_engines.triton_tensors import encode_request
+from mirrorme_engines.triton_region import SHARED_MEMORY, Region
+from mirrorme_engines.triton_shared_memory import SharedMemory
+from mirrorme_engines.triton_status import is_answer, is_region_unknown
+from mirrorme_engines.triton_tensors import Layout, decode_response, encode_request
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -32,6 +38,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
+_SWEEP_INTERVAL_S = 30.0
 _ABANDONED_S = 30.0
 """How long a call that nobody waits for any more may hold its place."""
 
@@ -47,13 +54,37 @@ class ReplicaStatus:
     """Probes and calls that failed since the last call that did not."""
     trouble: str
     """Why it is not serving; empty otherwise."""
+    num_regions: int = 0
+    """Of memory shared with it; 0: its tensors travel in messages."""
+
+
+@dataclass(frozen=True)
+class AttemptTimes:
+    """The times of one attempt of a call."""
+
+    queue_us: int
+    """The server drops the call from its queue by itself after that."""
+    wait_s: float
+    """The caller waits no longer."""
+
+    @classmethod
+    def of(cls, queue_s: float, wait_s: float | None = None) -> AttemptTimes:
+        """Both the same, unless said otherwise."""
+        return cls(max(int(queue_s * 1e6), 1), queue_s if wait_s is None else wait_s)
 
 
 class TritonReplica:
     """Owns the channel to one server until `close`. Its calls run in the given task group."""
 
-    def __init__(self, address: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        address: str,
+        options: TritonOptions,
+        tasks: asyncio.TaskGroup,
+        folder: Path = SHARED_MEMORY,
+    ) -> None:
         self.address = address
+        self._options = options
         self._tasks = tasks
         self.serving = False
         self.num_inflight = 0
@@ -72,6 +103,7 @@ class TritonReplica:
         self.version = ""
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._shared = SharedMemory(self._stub, address, options.shared_memory_bytes, folder)
 
     def reserve(self) -> None:
         """Counts a call that `infer` is about to make."""
@@ -79,8 +111,13 @@ class TritonReplica:
         self.idle.clear()
 
     async def infer(
-        self, request: service_pb2.ModelInferRequest, timeout_s: float
-    ) -> service_pb2.ModelInferResponse:
+        self,
+        spec: EngineSpec,
+        version: str,
+        inputs: Tensors,
+        batch_size: int,
+        times: AttemptTimes,
+    ) -> dict[str, NDArray[np.generic]]:
         """Makes one call, which was reserved; its place is free again when the server is done.
 
         A caller that gives up leaves the call running: Triton does not stop a model that runs, it
@@ -89,26 +126,71 @@ class TritonReplica:
 
         Raises:
             grpc.aio.AioRpcError: the server's answer.
-            TimeoutError: there was none within `timeout_s`.
+            EngineFault: it is not what the spec says.
+            TimeoutError: there was none within `times.wait_s`.
         """
-        call = self._tasks.create_task(self._call(request, timeout_s + _ABANDONED_S))
+        call = self._tasks.create_task(self._call(spec, version, inputs, batch_size, times))
         call.add_done_callback(self._ended)
-        done, _ = await asyncio.wait({call}, timeout=timeout_s)
+        done, _ = await asyncio.wait({call}, timeout=times.wait_s)
         if not done:
-            raise TimeoutError(f"no answer within {timeout_s:g} s")
+            raise TimeoutError(f"no answer within {times.wait_s:g} s")
         result = call.result()
-        if isinstance(result, grpc.aio.AioRpcError):
+        if isinstance(result, Exception):
             raise result
         return result
 
     async def _call(
-        self, request: service_pb2.ModelInferRequest, timeout_s: float
-    ) -> service_pb2.ModelInferResponse | grpc.aio.AioRpcError:
+        self,
+        spec: EngineSpec,
+        version: str,
+        inputs: Tensors,
+        batch_size: int,
+        times: AttemptTimes,
+    ) -> dict[str, NDArray[np.generic]] | grpc.aio.AioRpcError | EngineFault:
+        """Returns what went wrong: raised, it would end the task group, and all other calls."""
+        num_bytes = Layout.of(spec, batch_size).num_bytes
+        region = None
+        if num_bytes >= self._options.shared_memory_min_bytes:
+            region = await self._shared.lease(num_bytes)
         try:
-            return await self._stub.ModelInfer(request, timeout=timeout_s)
+            return await self._exchange(spec, version, inputs, batch_size, times, region)
         except grpc.aio.AioRpcError as error:
-            # Raised, it would end the task group, and with it all other calls.
+            if region is None or not is_region_unknown(error):
+                return error
+        except EngineFault as error:
             return error
+        # Another server is there now, at the same address: it takes the call as it takes any.
+        self._shared.lost()
+        try:
+            return await self._exchange(spec, version, inputs, batch_size, times, None)
+        except (grpc.aio.AioRpcError, EngineFault) as error:
+            return error
+
+    async def _exchange(
+        self,
+        spec: EngineSpec,
+        version: str,
+        inputs: Tensors,
+        batch_size: int,
+        times: AttemptTimes,
+        region: Region | None,
+    ) -> dict[str, NDArray[np.generic]]:
+        """One request and its answer; the region is let go of."""
+        answered = False
+        try:
+            request = encode_request(spec, version, inputs, batch_size, region)
+            request.parameters["timeout"].int64_param = times.queue_us
+            try:
+                timeout_s = times.wait_s + _ABANDONED_S
+                response = await self._stub.ModelInfer(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                answered = is_answer(error)
+                raise
+            answered = True
+            return decode_response(spec, response, batch_size, region)
+        finally:
+            if region is not None:
+                self._shared.give_back(region) if answered else self._shared.abandon(region)
 
     def _ended(self, call: asyncio.Task[object]) -> None:
         self.num_inflight -= 1
@@ -122,14 +204,13 @@ class TritonReplica:
             ManifestError, EngineUnavailable
         """
         self.version = await check_server(self._stub, self.address, manifest, timeout_s)
+        await self._shared.register_first()
         if (spec := self.doubted) is None:
             return
         zeros = {t.name: np.zeros((1, *t.dims), t.dtype) for t in spec.inputs}
-        request = encode_request(spec, model_version(spec), zeros, 1)
-        request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
         self.reserve()
         try:
-            await self.infer(request, timeout_s)
+            await self.infer(spec, model_version(spec), zeros, 1, AttemptTimes.of(timeout_s))
         except grpc.aio.AioRpcError as error:
             raise EngineUnavailable(
                 f"Triton at {self.address} cannot run {spec.name}: "
@@ -145,8 +226,15 @@ class TritonReplica:
             if state is grpc.ChannelConnectivity.READY:
                 self.suspect.set()
 
-    def backoff_s(self, options: TritonOptions) -> float:
+    async def sweep_shared_memory(self) -> None:
+        """Keeps what is registered with the server to what is used."""
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+            await self._shared.sweep()
+
+    def backoff_s(self) -> float:
         """Before the next probe: none after the first fault, so that a stray one costs nothing."""
+        options = self._options
         if self.num_failures < 2:
             return 0.0
         # The exponent is bounded only to keep the power finite.
@@ -161,8 +249,10 @@ class TritonReplica:
             num_inflight=self.num_inflight,
             num_failures=self.num_failures,
             trouble="" if self.serving or self.trouble is None else str(self.trouble),
+            num_regions=self._shared.num_regions,
         )
 
     async def close(self) -> None:
         """Closes the channel; the group's tasks have ended before."""
+        await self._shared.close()
         await self._channel.close()

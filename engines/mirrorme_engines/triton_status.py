@@ -34,6 +34,21 @@ class Verdict(Enum):
 _QUEUE_FULL = "Exceeds maximum queue size"
 _QUEUE_EXPIRED = "Request timeout expired"
 _BROKEN = ("Stub process", "stub process", "Shared memory", "shm")
+_REGION_UNKNOWN = "Unable to find shared memory region"
+
+
+def is_answer(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the server itself ended the call: it uses the call's memory no more."""
+    return error.code() not in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    ) or any(words in (error.details() or "") for words in (_QUEUE_FULL, _QUEUE_EXPIRED))
+
+
+def is_region_unknown(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the server does not know the region that the call's tensors are in."""
+    return _REGION_UNKNOWN in (error.details() or "")
 
 
 def judge(error: grpc.aio.AioRpcError) -> Verdict:

@@ -351,9 +351,9 @@ async def test_backoff_doubles_up_to_its_bound() -> None:
     options = TritonOptions(("a:1",), first_backoff_s=0.1, max_backoff_s=1)
     waits = []
     async with asyncio.TaskGroup() as tasks:
-        replica = TritonReplica("127.0.0.1:9", tasks)
+        replica = TritonReplica("127.0.0.1:9", options, tasks)
         for replica.num_failures in range(8):
-            waits.append(replica.backoff_s(options))
+            waits.append(replica.backoff_s())
         await replica.close()
     assert waits == pytest.approx([0, 0, 0.1, 0.2, 0.4, 0.8, 1, 1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -116,6 +117,17 @@ async def test_batches_join_calls_and_change_nothing(
     assert all(map(same, joined, alone))
     assert after[0] - before[0] == sum(len(call["x"]) for call in inputs)
     assert after[1] - before[1] < len(inputs)
+
+
+async def test_calls_at_once_never_stand_still(engines: EngineSet) -> None:
+    """Triton's batcher can sleep for 500 ms beside a full queue and a free instance."""
+    inputs = [make_inputs(engines.decoder.spec, 1 + i % 4, i) for i in range(6)]
+    longest_s = 0.0
+    for _ in range(20):
+        started = time.monotonic()
+        await asyncio.gather(*map(engines.decoder.infer, inputs))
+        longest_s = max(longest_s, time.monotonic() - started)
+    assert longest_s < 0.45
 
 
 @pytest.mark.parametrize("kind", ["faulty", "nan"])

@@ -46,6 +46,11 @@ class TritonProcess:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def wait(self, timeout_s: float = 60) -> int:
         assert self._process is not None
         return self._process.wait(timeout_s)
