@@ -37,11 +37,6 @@ class ServerOptions:
     with_parent: bool = False
     """End when the process that started the server is gone, however it went."""
 
-    @property
-    def region_prefix(self) -> str:
-        """Of the shared memory between the server and its Python backend."""
-        return f"mirrorme_triton_{self.grpc_port}_"
-
     def flags(self, known: set[str]) -> list[str]:
         """The command line, without what this server's version does not know."""
         wanted = {
@@ -69,7 +64,7 @@ class ServerOptions:
         ]
         return [
             *given,
-            f"--backend-config=python,shm-region-prefix-name={self.region_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={region_prefix(os.getpid())}",
             "--backend-config=python,shm-default-byte-size=16777216",
             "--backend-config=python,shm-growth-byte-size=16777216",
         ]
@@ -91,7 +86,7 @@ def run(installation: Installation, options: ServerOptions) -> None:
 
 
 def prepare(installation: Installation, options: ServerOptions) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of a server; frees what a killed one on these ports left."""
+    """Command line and environment of a server; frees the memory that killed ones left."""
     if not (options.models / "manifest.json").exists():
         raise ServerError(f"no {options.models}/manifest.json: run `make export` first")
     if not any(options.models.glob("*/config.pbtxt")):
@@ -99,14 +94,33 @@ def prepare(installation: Installation, options: ServerOptions) -> tuple[list[st
             f"{options.models} holds no config.pbtxt: export it for Triton first "
             "(mirrorme-export triton)"
         )
-    for region in SHARED_MEMORY.glob(f"{options.region_prefix}*"):
-        region.unlink(missing_ok=True)
+    remove_orphans()
     flags = [
         *options.flags(installation.known_flags()),
         f"--backend-directory={installation.backends}",
     ]
     num_threads = 1 if options.cpu is not None else (os.cpu_count() or 1)
     return [str(installation.binary), *flags], installation.environment(num_threads)
+
+
+def region_prefix(pid: int) -> str:
+    """Of the shared memory between the server of this process id and its Python backend.
+
+    Names the space of the id, too: containers may share memory and not process ids.
+    """
+    return f"{_regions()}{pid}_"
+
+
+def remove_orphans() -> None:
+    """Removes the shared memory of servers that were killed."""
+    for region in SHARED_MEMORY.glob(f"{_regions()}*"):
+        pid = region.name.removeprefix(_regions()).partition("_")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            region.unlink(missing_ok=True)
+
+
+def _regions() -> str:
+    return f"mirrorme_triton_{Path('/proc/self/ns/pid').stat().st_ino}_"
 
 
 def start(installation: Installation, options: ServerOptions, timeout_s: float) -> int:

@@ -20,9 +20,24 @@ from mirrorme_export.triton_repository import PLATFORMS, TritonOptions
 @click.option("--device", type=click.Choice(("cpu", "gpu")), help="[default: gpu for plans]")
 @click.option("--instances", type=click.IntRange(1), default=1, help="Copies of each engine.")
 @click.option("--threads", type=click.IntRange(0), default=1, help="On the CPU; 0: one a core.")
-@click.option("--max-queue-calls", type=click.IntRange(1), default=64)
-@click.option("--queue-timeout-ms", type=click.IntRange(1), default=2000)
-@click.option("--max-queue-delay-us", type=click.IntRange(0), default=1000)
+@click.option(
+    "--max-queue-calls",
+    type=click.IntRange(0),
+    default=0,
+    help="Refuse calls beyond so many waiting ones; 0: gateways bound them. See docs/triton.md.",
+)
+@click.option(
+    "--queue-timeout-ms",
+    type=click.IntRange(0),
+    default=0,
+    help="Refuse calls that waited so long; 0: the gateways' deadlines. See docs/triton.md.",
+)
+@click.option(
+    "--max-queue-delay-us",
+    type=click.IntRange(0),
+    default=1000,
+    help="How long a call may wait for others to share its batch.",
+)
 def triton_command(
     folder: Path,
     platform: str,

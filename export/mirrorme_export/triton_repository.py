@@ -46,10 +46,15 @@ class TritonOptions:
     device: Literal["cpu", "gpu"] = "cpu"
     threads: int = 1
     """Threads that one instance computes with on the CPU; 0: one a core."""
-    max_queue_calls: int = 64
-    """Waiting calls an engine; further ones are refused at once."""
-    queue_timeout_ms: int = 2000
-    """Longest wait of a call before it is refused; a caller may ask for less, not for more."""
+    max_queue_calls: int = 0
+    """Waiting calls an engine; further ones are refused at once. 0: no bound but the clients'."""
+    queue_timeout_ms: int = 0
+    """Longest wait of a call before it is refused; a caller may ask for less, not for more.
+    0: the clients' deadlines alone.
+
+    With either bound, Triton does not prepare a batch while another runs, and (up to 2.73 at least)
+    notices a free instance only at the next call, or after half a second: four sessions on one
+    server then stand still again and again. `tests/triton` shows it."""
     max_queue_delay_us: int = 1000
     """How long a call may wait for others to share its batch."""
 
@@ -59,11 +64,15 @@ class TritonOptions:
             raise ValueError(f"platform {self.platform!r}: want one of {', '.join(PLATFORMS)}")
         if self.platform == "tensorrt_plan" and self.device != "gpu":
             raise ValueError("tensorrt_plan needs device 'gpu'")
-        for name, low in (("instances", 1), ("threads", 0), ("max_queue_calls", 1)):
+        for name, low in (
+            ("instances", 1),
+            ("threads", 0),
+            ("max_queue_calls", 0),
+            ("queue_timeout_ms", 0),
+            ("max_queue_delay_us", 0),
+        ):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}: want at least {low}")
-        if self.queue_timeout_ms < 1 or self.max_queue_delay_us < 0:
-            raise ValueError("queue_timeout_ms must be positive, max_queue_delay_us not negative")
 
 
 def write_triton_repository(folder: Path, options: TritonOptions) -> list[Path]:
@@ -211,15 +220,16 @@ def _instance_group(options: TritonOptions) -> model_config_pb2.ModelInstanceGro
 
 
 def _dynamic_batching(options: TritonOptions) -> model_config_pb2.ModelDynamicBatching:
-    return model_config_pb2.ModelDynamicBatching(
-        max_queue_delay_microseconds=options.max_queue_delay_us,
-        default_queue_policy=model_config_pb2.ModelQueuePolicy(
-            timeout_action=model_config_pb2.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=options.queue_timeout_ms * 1000,
-            allow_timeout_override=True,
-            max_queue_size=options.max_queue_calls,
-        ),
+    batching = model_config_pb2.ModelDynamicBatching(
+        max_queue_delay_microseconds=options.max_queue_delay_us
     )
+    if options.max_queue_calls or options.queue_timeout_ms:
+        policy = batching.default_queue_policy
+        policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+        policy.default_timeout_microseconds = options.queue_timeout_ms * 1000
+        policy.allow_timeout_override = options.queue_timeout_ms > 0
+        policy.max_queue_size = options.max_queue_calls
+    return batching
 
 
 def _warmup_sizes(spec: EngineSpec, options: TritonOptions) -> list[int]:

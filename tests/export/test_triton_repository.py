@@ -127,6 +127,17 @@ def test_queue_and_instances() -> None:
     assert (group.count, group.kind) == (2, model_config_pb2.ModelInstanceGroup.KIND_CPU)
 
 
+def test_no_queue_policy_unless_asked_for() -> None:
+    """Any of its bounds keeps Triton from preparing the next batch while one runs."""
+    config = model_config(MANIFEST, MANIFEST.engine("denoiser"), TritonOptions())
+    assert config.HasField("dynamic_batching")
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    bounded = model_config(MANIFEST, MANIFEST.engine("denoiser"), TritonOptions(max_queue_calls=3))
+    policy = bounded.dynamic_batching.default_queue_policy
+    assert policy.max_queue_size == 3
+    assert not policy.default_timeout_microseconds and not policy.allow_timeout_override
+
+
 @pytest.mark.parametrize(
     ("max_batch_size", "sizes"), [(1, [1]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
 )
@@ -183,8 +194,9 @@ def test_another_platform_replaces_the_first(folder: Path) -> None:
         {"platform": "tensorrt_plan", "device": "cpu"},
         {"instances": 0},
         {"threads": -1},
-        {"queue_timeout_ms": 0},
-        {"max_queue_calls": 0},
+        {"queue_timeout_ms": -1},
+        {"max_queue_calls": -1},
+        {"max_queue_delay_us": -1},
     ],
 )
 def test_bad_options_are_refused(given: dict) -> None:
