@@ -37,6 +37,9 @@ class ServiceConfig:
     triton_endpoints: Annotated[
         str, "Triton servers, host:port or dns:///name:port, separated by commas."
     ] = "localhost:8001"
+    triton_shared_memory_bytes: Annotated[
+        int, "Memory shared with one Triton server on this machine, where it allows that. 0: none."
+    ] = 256 << 20
 
     host: Annotated[str, "Address to listen on; 0.0.0.0 for all."] = "127.0.0.1"
     port: Annotated[int, "Port of the service. 0: any free one."] = 50051
@@ -77,6 +80,8 @@ class ServiceConfig:
         counts = ("threads", "max_sessions", "max_portrait_bytes", "max_portrait_pixels")
         for name in (*counts, "identity_cache_bytes", "engine_attempts", "engine_queue_calls"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
+        shared_bytes = self.triton_shared_memory_bytes
+        self._check("triton_shared_memory_bytes", shared_bytes >= 0, "0 or more")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_s"):
@@ -113,6 +118,7 @@ class ServiceConfig:
             endpoints=split_endpoints(self.triton_endpoints),
             default_timeout_s=self.engine_timeout_s,
             max_inflight_calls=self.engine_queue_calls,
+            shared_memory_bytes=self.triton_shared_memory_bytes,
         )
 
     def _check(self, name: str, holds: object, wanted: str) -> None:

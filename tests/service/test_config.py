@@ -16,6 +16,21 @@ def test_defaults_are_valid() -> None:
     assert options.batch.default_timeout_s == config.engine_timeout_s
 
 
+def test_settings_reach_the_triton_client() -> None:
+    config = ServiceConfig(
+        platform="triton",
+        triton_endpoints="a:1, b:2",
+        triton_shared_memory_bytes=7,
+        engine_timeout_s=3,
+        engine_queue_calls=5,
+    )
+    triton = config.engine_options().triton
+    assert triton is not None
+    assert triton.endpoints == ("a:1", "b:2")
+    assert (triton.shared_memory_bytes, triton.max_inflight_calls) == (7, 5)
+    assert triton.default_timeout_s == 3
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -38,6 +53,7 @@ def test_defaults_are_valid() -> None:
         ("engine_timeout_s", 0),
         ("engine_attempts", 0),
         ("engine_queue_calls", 0),
+        ("triton_shared_memory_bytes", -1),
         ("drain_s", -1),
         ("platform", "tensorflow"),
         ("device", "tpu"),
