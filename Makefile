@@ -73,6 +73,10 @@ serve: $(REPOSITORY)/$(PRESET)/manifest.json ## Run the gateway; ENGINES=triton:
 	$(call BESIDE,$(REPOSITORY)/$(PRESET)) $(BIN)/mirrorme serve \
 	  --engines $(REPOSITORY)/$(PRESET) $(ARGS)
 
+# Weights of ltx-2b: see docs/ltx-2b.md.
+PUBLISHED = $(if $(BASE),--base '$(BASE)') $(if $(WAV2VEC2),--wav2vec2 '$(WAV2VEC2)') \
+  $(if $(ADAPTER),--adapter '$(ADAPTER)') $(if $(TEXT_EMBEDDING),--text-embedding '$(TEXT_EMBEDDING)')
+
 # With a TARGET, TensorRT plans are built beside the engines, which are exported first if need be.
 ifdef TARGET
 export: $(REPOSITORY)/$(PRESET)/manifest.json
@@ -80,7 +84,7 @@ export: $(REPOSITORY)/$(PRESET)/manifest.json
 	  $(if $(GPU),--gpu $(GPU)) $(if $(PRECISION),--precision $(PRECISION)) $(ARGS)
 else
 export: setup ## Export PRESET (default demo); TARGET=tensorrt-rtx GPU=sm89 builds plans
-	$(BIN)/mirrorme-export onnx $(PRESET) --output $(REPOSITORY) $(ARGS)
+	$(BIN)/mirrorme-export onnx $(PRESET) --output $(REPOSITORY) $(PUBLISHED) $(ARGS)
 endif
 
 triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server on the CPU, port 8001
@@ -92,7 +96,7 @@ triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server
 MODEL_SOURCES := $(shell find model export -name '*.py' -not -name 'tensorrt_*' \
   -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py') $(wildcard weights/*.safetensors)
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
-	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY)
+	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY) $(PUBLISHED)
 
 bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory (12 minutes); writes benchmarks/results/
 	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo
