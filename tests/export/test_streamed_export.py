@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,22 @@ def test_large_products_find_their_weights_as_they_want_them(
     feed = {n: t.numpy() for n, t in zip(graph.input_names, inputs, strict=True)}
     (want,) = graph.run(inputs)
     np.testing.assert_allclose(session.run(None, feed)[0], want.numpy(), atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_tensorrt_builds_every_engine(streamed: Export, tmp_path: Path) -> None:
+    """All kinds of layers of the full size, few of each; for SM89, without a GPU."""
+    pytest.importorskip("tensorrt_rtx")
+    from mirrorme_export.tensorrt_export import build_plans
+    from mirrorme_export.tensorrt_target import TensorRTOptions
+
+    folder = tmp_path / "ltx-2b"
+    shutil.copytree(streamed.folder, folder)
+    options = TensorRTOptions(target="tensorrt-rtx", gpu="sm89", precision="bf16")
+    report = build_plans(folder, options, step=quiet)
+    assert [row.engine for row in report.rows] == engine_names(light_config(), (1,))
+    assert all(row.plan_bytes > 10_000 for row in report.rows)
 
 
 def run(*arguments: object) -> tuple[int, str]:
