@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import write_results
+from machine import busy_cores, refuse_if_busy, write_results
 from mirrorme_engines.engine import Engine, EngineSet, Tensors
 from mirrorme_engines.engine_options import EngineOptions
 from mirrorme_engines.manifest import EngineSpec
 from mirrorme_engines.open_engines import open_engines
 
 NUM_SESSIONS = (1, 4)
-MAX_BUSY_CORES = 0.2
 
 
 def main() -> None:
@@ -36,24 +33,10 @@ def main() -> None:
     parser.add_argument("--engines", type=Path, default=Path("engines/repository/demo"))
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     arguments = parser.parse_args()
-    busy_cores = _busy_cores()
+    busy = busy_cores()
     figures = asyncio.run(_measure(arguments.engines, arguments.seconds))
-    if busy_cores > MAX_BUSY_CORES:
-        sys.exit(f"not written: other programs took {busy_cores:.1f} cores before the measurement")
+    refuse_if_busy(busy)
     print(f"written to {write_results('engines', figures)}")
-
-
-def _busy_cores() -> float:
-    """Cores that were in use over a second, before anything is measured."""
-    before, start_s = _cpu_seconds(), time.perf_counter()
-    time.sleep(1)
-    return (_cpu_seconds() - before) / (time.perf_counter() - start_s)
-
-
-def _cpu_seconds() -> float:
-    """Of all programs since the machine started: user, nice and system time."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _measure(folder: Path, seconds: float) -> dict[str, Any]:

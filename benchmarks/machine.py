@@ -6,12 +6,15 @@ import json
 import os
 import platform
 import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+MAX_BUSY_CORES = 0.2
 
 
 def describe_machine() -> dict[str, Any]:
@@ -25,6 +28,19 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("onnxruntime", "grpcio", "numpy")},
     }
+
+
+def busy_cores() -> float:
+    """Cores that all programs together use now, measured over a second."""
+    before, start_s = _cpu_seconds(), time.perf_counter()
+    time.sleep(1)
+    return (_cpu_seconds() - before) / (time.perf_counter() - start_s)
+
+
+def refuse_if_busy(cores: float) -> None:
+    """Ends the program if so many cores were in use before it measured: its figures say nothing."""
+    if cores > MAX_BUSY_CORES:
+        sys.exit(f"not written: other programs took {cores:.1f} cores before the measurement")
 
 
 def write_results(name: str, figures: dict[str, Any]) -> Path:
@@ -46,6 +62,12 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _cpu_seconds() -> float:
+    """Of all programs since the machine started: user, nice and system time."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK")
 
 
 def _commit() -> str:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,10 @@ HOME = SCRIPT.parents[2] / ".triton"
 class Triton:
     """A running server."""
 
+    models: Path
     grpc_port: int
+    core: int | None = None
+    """The only one that it may use; None: all."""
 
     @property
     def address(self) -> str:
@@ -31,9 +35,30 @@ class Triton:
         return f"127.0.0.1:{self.grpc_port}"
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return int((HOME / f"run/{self.grpc_port}.pid").read_text())
+
+    def start(self) -> None:
+        """Returns when it serves."""
+        pinned = [] if self.core is None else [f"--cpu={self.core}"]
+        _script("start", f"--models={self.models}", f"--grpc-port={self.grpc_port}", *pinned)
+
+    def stop(self) -> None:
+        """Ends it politely; nothing where it does not run."""
+        _script("stop", f"--grpc-port={self.grpc_port}")
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        process = psutil.Process(self.pid)
+        process.kill()
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.005)
+
+    @property
     def cpu_s(self) -> float:
         """CPU time of the server and the Python processes of its models since their start."""
-        server = psutil.Process(int((HOME / f"run/{self.grpc_port}.pid").read_text()))
+        server = psutil.Process(self.pid)
         times = [p.cpu_times() for p in (server, *server.children(recursive=True))]
         return sum(t.user + t.system for t in times)
 
@@ -56,14 +81,12 @@ def running_tritons(models: Path, cores: list[int | None]) -> Iterator[list[Trit
     servers: list[Triton] = []
     try:
         for core in cores:
-            port = _free_port()
-            pinned = [] if core is None else [f"--cpu={core}"]
-            _script("start", f"--models={models}", f"--grpc-port={port}", *pinned)
-            servers.append(Triton(port))
+            servers.append(Triton(models, _free_port(), core))
+            servers[-1].start()
         yield servers
     finally:
         for server in servers:
-            _script("stop", f"--grpc-port={server.grpc_port}")
+            server.stop()
 
 
 def model_repository(engines: Path, folder: Path) -> Path:
