@@ -14,7 +14,7 @@ $(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format typecheck test test-slow test-tensorrt test-triton demo serve export \
+.PHONY: help setup protos lint format typecheck test test-slow test-tensorrt test-triton demo serve export evaluate \
   triton bench train clean
 
 help: ## List the targets
@@ -101,6 +101,9 @@ $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory (12 minutes); writes benchmarks/results/
 	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo
 	$(BIN)/python benchmarks/memory.py --engines $(REPOSITORY)/demo
+
+evaluate: $(REPOSITORY)/demo/manifest.json ## Measure lips, likeness, hands, ...; ARGS="--quick" for less
+	$(BIN)/python benchmarks/evaluate.py --engines $(REPOSITORY)/demo $(ARGS)
 
 train: setup ## Train or preview: make train ARGS="..."
 	$(BIN)/mirrorme-train $(ARGS)

@@ -1,0 +1,168 @@
+"""What the model is worth, through its exported engines and the real service.
+
+    make evaluate
+    make evaluate ARGS="--quick --only lips,idle"
+
+Starts the gateway, streams people, voices and texts that training never saw, and measures the
+frames by rendered truth and plain image processing: see docs/evaluation.md. A figure below its bar
+is marked; it is no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import torch
+from evaluation.likeness_measures import measure_drift, measure_identity, measure_reconstruction
+from evaluation.motion_measures import measure_controls, measure_hands, measure_idle
+from evaluation.pictures import Pictures
+from evaluation.report import html_table, terminal_table
+from evaluation.results import update_document, write_evaluation
+from evaluation.row import Row
+from evaluation.speech_measures import Takes, measure_human, measure_lips, measure_seams
+from evaluation.studio import Studio
+from gateway_process import running_gateway
+from mirrorme_engines.manifest import Manifest
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.checkpoint import load_checkpoint
+from mirrorme_model.presets import preset
+from mirrorme_model.vae import VideoVae
+from rich.console import Console
+
+ROOT = Path(__file__).parents[1]
+RECORDINGS = ROOT.parent / "shared" / "assets" / "speech"
+GROUPS = (
+    "reconstruction", "lips", "seams", "human", "identity", "hands", "controls", "idle", "drift",
+)  # fmt: skip
+
+
+@click.command(help=__doc__, context_settings={"show_default": True})
+@click.option(
+    "--engines",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT / "engines" / "repository" / "demo",
+    help="Folder of exported engines.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=ROOT / "weights" / "demo.safetensors",
+    help="Where the engines come from: its VAE is measured in torch, too.",
+)
+@click.option("--quick", is_flag=True, help="Few people, one minute of drift: 4 minutes.")
+@click.option("--only", metavar="GROUP,…", help=f"Some of {', '.join(GROUPS)}.")
+@click.option(
+    "--recordings",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=RECORDINGS,
+    help="Folder of WAV files of human speech; left out where it is missing.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/evaluation"),
+    help="Folder of the page of pictures.",
+)
+@click.option("--record", is_flag=True, help="Write results/evaluation.json and the docs' table.")
+def main(
+    engines: Path,
+    checkpoint: Path,
+    quick: bool,
+    only: str | None,
+    recordings: Path,
+    output: Path,
+    record: bool,
+) -> None:
+    groups = tuple(only.split(",")) if only else GROUPS
+    if unknown := set(groups) - set(GROUPS):
+        raise click.UsageError(f"unknown: {', '.join(sorted(unknown))}; want {', '.join(GROUPS)}")
+    console = Console(highlight=False)
+    start_s = time.monotonic()
+    manifest = Manifest.load(engines)
+    vae = find_vae(manifest, checkpoint, console)
+    pictures = Pictures(output)
+    rows = asyncio.run(evaluate(engines, vae, pictures, console, groups, recordings, quick=quick))
+    console.print(terminal_table(rows))
+    model = {
+        "preset": manifest.preset,
+        "trained": manifest.trained,
+        "weights_sha256": manifest.weights_sha256,
+    }
+    run = {"quick": quick, "groups": groups, "minutes": round((time.monotonic() - start_s) / 60, 1)}
+    paths = [write_evaluation(output / "evaluation.json", model, run, rows)]
+    paths.append(pictures.write_page(html_table(rows)))
+    if record:
+        target = ROOT / "benchmarks" / "results" / "evaluation.json"
+        paths.append(write_evaluation(target, model, run, rows))
+        paths.append(update_document(ROOT / "docs" / "evaluation.md", model, run, rows))
+    for path in paths:
+        console.print(f"written: {path}")
+
+
+def find_vae(manifest: Manifest, checkpoint: Path, console: Console) -> VideoVae | None:
+    """The VAE in torch, if it is that of the engines."""
+    if manifest.trained:
+        model = load_checkpoint(checkpoint).model if checkpoint.exists() else None
+    else:
+        model = AvatarModel.random(preset(manifest.preset), 0)
+    if model is None or model.weights_sha256() != manifest.weights_sha256:
+        console.print(f"[yellow]{checkpoint} is not what the engines come from: no VAE figures[/]")
+        return None
+    return model.vae
+
+
+async def evaluate(
+    engines: Path,
+    vae: VideoVae | None,
+    pictures: Pictures,
+    console: Console,
+    groups: tuple[str, ...],
+    recordings: Path,
+    *,
+    quick: bool,
+) -> list[Row]:
+    """Runs the groups in order."""
+    torch.set_grad_enabled(False)
+    # The gateway shares the cores; threads that wait for each other would only slow both down.
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_gateway(engines, Path(folder) / "gateway.log") as gateway:
+            served = (await gateway.client.capabilities()).presets[0]
+            studio = Studio(gateway.client, served, engines, vae, pictures, console, quick=quick)
+            for name, measure in measures(studio, recordings).items():
+                if name not in groups:
+                    continue
+                start_s = time.monotonic()
+                console.print(f"[bold]{name}[/]")
+                found = await measure()
+                rows.extend(found)
+                console.print(f"  {time.monotonic() - start_s:.0f} s")
+    return rows
+
+
+def measures(studio: Studio, recordings: Path) -> dict[str, Callable[[], Awaitable[list[Row]]]]:
+    """By group, in the order that they run in."""
+    takes = Takes(studio)
+    paths = sorted(recordings.glob("*.wav"))
+    return {
+        "reconstruction": lambda: measure_reconstruction(studio),
+        "lips": lambda: measure_lips(studio, takes),
+        "seams": lambda: measure_seams(studio, takes),
+        "human": lambda: measure_human(studio, takes, paths),
+        "identity": lambda: measure_identity(studio),
+        "hands": lambda: measure_hands(studio),
+        "controls": lambda: measure_controls(studio),
+        "idle": lambda: measure_idle(studio),
+        "drift": lambda: measure_drift(studio),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `evaluate.py` measures, group by group, through a running gateway."""

@@ -1,0 +1,176 @@
+"""Where measures get their frames from: the service, the renderer, the model's VAE."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme_client import AnimationClient, pcm_s16le, rgb24
+from mirrorme_model.vae import VideoVae
+from mirrorme_training.clip_casting import to_pixels, to_video
+from mirrorme_training.evaluation.face_reader import FaceReader
+from mirrorme_training.evaluation.unseen import PEOPLE, person, portrait
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from evaluation.pictures import Pictures
+
+Frames = NDArray[np.uint8]
+"""[T, H, W, 3]"""
+SAMPLE_RATE_HZ = 16_000
+_PIECE_SAMPLES = 1600
+_VAE_FRAMES = 65
+_FITTING_POSES = 320
+_FITTING_POSES_QUICK = 220
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Controls by name for one frame."""
+
+    frame: int
+    controls: Mapping[str, float]
+
+
+class Studio:
+    """Owns the client, the fitted readers and the folder of pictures, for one evaluation."""
+
+    def __init__(
+        self,
+        client: AnimationClient,
+        preset: pb.PresetCapabilities,
+        engines: Path,
+        vae: VideoVae | None,
+        pictures: Pictures,
+        console: Console,
+        *,
+        quick: bool,
+    ) -> None:
+        """`vae` None: figures through it are left out."""
+        self._client = client
+        self._vae = vae
+        self._readers: dict[int, FaceReader] = {}
+        self.engines = engines
+        self.pictures = pictures
+        self.quick = quick
+        self.size_px = preset.frame_size.width_px
+        self.chunk_frames = preset.timing.chunk_frames
+        self.controls = tuple(control.name for control in preset.controls)
+        self.console = console
+
+    @property
+    def vae(self) -> VideoVae | None:
+        """The model's, in torch."""
+        return self._vae
+
+    def say(self, text: str) -> None:
+        """Shows how far it is."""
+        self.console.print(f"[dim]  {text}[/]")
+
+    def face_reader(self, seed: int) -> FaceReader:
+        """Fitted once a person."""
+        if seed not in self._readers:
+            self.say(f"fit measures on renderings of person {seed}")
+            count = _FITTING_POSES_QUICK if self.quick else _FITTING_POSES
+            self._readers[seed] = FaceReader(person(seed), self.size_px, count)
+        return self._readers[seed]
+
+    def portrait(self, seed: int) -> Frames:
+        """The picture given of a person, `[H, W, 3]`."""
+        return portrait(person(seed), self.size_px)
+
+    async def stream(
+        self,
+        seed: int,
+        samples: NDArray[np.float32],
+        *,
+        directions: Sequence[Direction] = (),
+        hands: NDArray[np.float32] | None = None,
+        every: int = 1,
+    ) -> Frames:
+        """Frames that the service makes.
+
+        Args:
+            seed: of the person.
+            samples: speech at 16 kHz.
+            directions: controls frame by frame.
+            hands: `[T, 2, 21, 3]` keypoints.
+            every: keeps each so manieth frame.
+        """
+        png = io.BytesIO()
+        Image.fromarray(self.portrait(seed)).save(png, "png")
+        session = self._client.animate(
+            png.getvalue(),
+            audio_format=pcm_s16le(SAMPLE_RATE_HZ),
+            output=rgb24(),
+            crop_mode=pb.CROP_MODE_CENTER,
+            seed=1,
+        )
+        kept: list[Frames] = []
+        async with session:
+            for direction in directions:
+                await session.set_controls(direction.controls, first_frame_index=direction.frame)
+            if hands is not None:
+                await session.push_hands(_hand_poses(hands))
+            session.feed(_pieces(samples))
+            async for batch in session:
+                for index, frame in enumerate(batch.frames, batch.first_frame_index):
+                    if index % every == 0:
+                        pixels = np.frombuffer(frame.data, np.uint8)
+                        kept.append(pixels.reshape(self.size_px, self.size_px, 3))
+        return np.stack(kept)
+
+    @torch.no_grad()
+    def through_vae(self, frames: Frames) -> Frames | None:
+        """The frames encoded and decoded, in pieces that each begin with a single frame."""
+        if self._vae is None:
+            return None
+        made: list[Frames] = []
+        for start in range(0, len(frames), _VAE_FRAMES):
+            piece = frames[start : start + _VAE_FRAMES]
+            lack = -(len(piece) - 1) % 8
+            padded = np.concatenate([piece, np.repeat(piece[-1:], lack, axis=0)])
+            latents = self._vae.encode(to_video(torch.from_numpy(padded))[None]).mean
+            made.append(to_pixels(self._vae.decode(latents))[0].numpy()[: len(piece)])
+        return np.concatenate(made)
+
+
+def people(count: int, first: int = 0) -> list[int]:
+    """Some of the people that training never saw."""
+    return list(PEOPLE[first : first + count])
+
+
+def silence(num_frames: int) -> NDArray[np.float32]:
+    """As much of it as so many frames last."""
+    return np.zeros(num_frames * SAMPLE_RATE_HZ // 24, np.float32)
+
+
+def noise_like(frames: Frames) -> Frames:
+    """White noise of the same shape."""
+    return np.random.default_rng(0).integers(0, 256, frames.shape, dtype=np.uint8)
+
+
+def _pieces(samples: NDArray[np.float32]) -> Iterator[bytes]:
+    for start in range(0, len(samples), _PIECE_SAMPLES):
+        piece = samples[start : start + _PIECE_SAMPLES]
+        yield (piece.clip(-1, 1) * 32767).astype("<i2").tobytes()
+
+
+def _hand_poses(hands: NDArray[np.float32]) -> list[pb.HandPose]:
+    def hand(points: NDArray[np.float32]) -> pb.Hand | None:
+        if not points[:, 2].any():
+            return None
+        return pb.Hand(
+            keypoints=[pb.Keypoint(x=x, y=y, visibility=seen) for x, y, seen in points.tolist()]
+        )
+
+    return [
+        pb.HandPose(frame_index=index, left=hand(left), right=hand(right))
+        for index, (left, right) in enumerate(hands)
+    ]
