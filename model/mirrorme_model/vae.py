@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mirrorme_model.latent_scale import LatentScale
+from mirrorme_model.patch_basis import PatchBasis
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
-from mirrorme_model.video_decoder import VideoDecoder
-from mirrorme_model.video_encoder import VideoEncoder
+from mirrorme_model.video_decoder import VideoDecoder, unpatchify
+from mirrorme_model.video_encoder import VideoEncoder, patchify
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
@@ -32,9 +34,10 @@ class VideoVae(nn.Module):
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = VideoEncoder(config)
+        self.encoder = None if config.encoder is None else VideoEncoder(config, config.encoder)
         self.decoder = VideoDecoder(config)
         self.scale = LatentScale(config)
+        self.basis = PatchBasis(config) if config.patch_basis else None
 
     def encode(self, frames: Tensor) -> Posterior:
         """`[B, 3, 1 + 8k, H, W]` in -1 to 1 to the distribution of `[B, C, 1 + k, h, w]`.
@@ -51,17 +54,40 @@ class VideoVae(nn.Module):
             raise ValueError(
                 f"frames are {width} x {height}: want multiples of {SPATIAL_FACTOR} pixels"
             )
-        mean, log_variance = self.encoder(frames)
+        mean, log_variance = self.raw_latents(frames)
         log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE).expand_as(mean)
         std = self.scale.std[:, None, None, None].to(mean.dtype)
         return Posterior(self.scale.normalize(mean), log_variance - 2 * std.log())
+
+    def raw_latents(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `[B, C, 1 + k, h, w]`, not normalised, and log variance, which broadcasts to it."""
+        means: list[Tensor] = []
+        log_variance = frames.new_full((1, 1, 1, 1, 1), LOG_VARIANCE_RANGE[0])
+        if self.encoder is not None:
+            mean, log_variance = self.encoder(frames)
+            means.append(mean)
+        if self.basis is not None:
+            means.append(self.basis.encode(patchify(frames, self.config.patch_px)))
+        return sum(means[1:], means[0]), log_variance
+
+    def channel_amplitudes(self) -> Tensor:
+        """`[C]`: how far a normalised channel moves a block's pixels, in root mean squares; 1 where
+        there is no linear path to tell."""
+        if self.basis is None:
+            return torch.ones_like(self.scale.std)
+        return self.scale.std * self.basis.amplitudes()
 
     def decode(self, latents: Tensor) -> Tensor:
         """A whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]`, about -1 to 1.
 
         The first latent stands for a single frame; each later one makes 8.
         """
-        return self.decoder(self.scale.to_decoder(latents))
+        x = self.scale.to_decoder(latents)
+        frames = self.decoder(x)
+        if self.basis is not None:
+            made = unpatchify(self.basis.decode(x), self.config.patch_px)
+            frames = frames + made[:, :, FRAMES_PER_LATENT - 1 :]
+        return frames
 
     def decode_chunk(self, latents: Tensor) -> Tensor:
         """Part of a clip: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`.
@@ -70,4 +96,12 @@ class VideoVae(nn.Module):
         a clip the first latent stands for those before it. With a causal decoder, chunks joined
         equal the whole clip, whatever their lengths.
         """
-        return self.decoder.window(self.scale.to_decoder(latents))
+        return unpatchify(self.chunk_patches(latents), self.config.patch_px)
+
+    def chunk_patches(self, latents: Tensor) -> Tensor:
+        """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
+        x, decoder = self.scale.to_decoder(latents), self.decoder
+        patches = decoder.window_patches(x)
+        if self.basis is not None:
+            patches = patches + self.basis.decode(x[:, :, decoder.config.context_latents :])
+        return patches

@@ -166,19 +166,26 @@ class DecoderConfig:
 class VaeConfig:
     """Encoder, decoder and what they share."""
 
-    encoder: EncoderConfig
+    encoder: EncoderConfig | None
+    """None: the patch basis alone encodes."""
     decoder: DecoderConfig
     latent_channels: int = LATENT_CHANNELS
     patch_px: int = 4
     """Side of the square of pixels that is channels to the encoder and the decoder."""
+    patch_basis: bool = False
+    """True: a linear path lies beside the networks (see `PatchBasis`)."""
 
     def __post_init__(self) -> None:
         _check_at_least("latent_channels", self.latent_channels, 1)
         _check_at_least("patch_px", self.patch_px, 1)
-        for name, factor in (
-            ("encoder", self.encoder.spatial_factor),
-            ("decoder", 2**NUM_UPSAMPLINGS),
-        ):
+        if self.patch_basis and not self.decoder.causal:
+            raise ConfigError("patch_basis wants a causal decoder")
+        if self.encoder is None and not self.patch_basis:
+            raise ConfigError("encoder is null: that wants patch_basis")
+        factors = {"decoder": 2**NUM_UPSAMPLINGS}
+        if self.encoder is not None:
+            factors["encoder"] = self.encoder.spatial_factor
+        for name, factor in factors.items():
             if factor * self.patch_px != SPATIAL_FACTOR:
                 raise ConfigError(
                     f"{name} and patch_px make {factor * self.patch_px} pixels a latent: "
@@ -221,21 +228,17 @@ def ltx_vae_config() -> VaeConfig:
 
 
 def demo_vae_config() -> VaeConfig:
-    """Light enough for two CPU cores; causal. CPU runtimes want widths that are multiples of 16."""
+    """Light enough for two CPU cores, to run and to train; causal. CPU runtimes want widths that
+    are multiples of 16."""
     return VaeConfig(
-        encoder=EncoderConfig(
-            widths=(48, 96, 96, 192, 192),
-            num_blocks=(1, 1, 1, 1, 1),
-            temporal_kernels=(1, 1, 2, 2, 1),
-            downsamplings=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-            input_temporal_kernel=1,
-        ),
+        encoder=None,
         decoder=DecoderConfig(
             widths=(160, 96, 64, 48),
             num_blocks=(1, 2, 2, 1),
             temporal_kernels=(1, 1, 1, 1),
             input_temporal_kernel=3,
         ),
+        patch_basis=True,
     )
 
 

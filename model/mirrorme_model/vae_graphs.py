@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_layers import fold_frames
-from mirrorme_model.video_decoder import VideoDecoder
+from mirrorme_model.video_encoder import patchify
 
 HALF_RANGE = 127.5
 """-1 to 1 times this, plus this, is 0 to 255."""
@@ -23,14 +23,21 @@ class IdentityEncoderGraph(nn.Module):
 
     def __init__(self, vae: VideoVae) -> None:
         super().__init__()
-        self.encoder = vae.encoder.for_pictures()
+        self.patch_px = vae.config.patch_px
+        self.encoder = None if vae.encoder is None else vae.encoder.for_pictures()
         self.scale = copy.deepcopy(vae.scale)
+        self.basis = copy.deepcopy(vae.basis)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encodes pictures."""
         pixels = image.to(torch.float32) / HALF_RANGE - 1
-        mean, _ = self.encoder(pixels.permute(0, 3, 1, 2))
-        return self.scale.normalize(mean)
+        pixels = pixels.permute(0, 3, 1, 2)
+        means: list[Tensor] = []
+        if self.encoder is not None:
+            means.append(self.encoder(pixels)[0])
+        if self.basis is not None:
+            means.append(self.basis.encode(patchify(pixels, self.patch_px)))
+        return self.scale.normalize(sum(means[1:], means[0]))
 
 
 class DecoderGraph(nn.Module):
@@ -38,15 +45,15 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, vae: VideoVae) -> None:
         super().__init__()
-        self.decoder = copy.deepcopy(vae.decoder)
-        self.scale = copy.deepcopy(vae.scale)
-        _give_bytes(self.decoder)
+        self.vae = copy.deepcopy(vae)
+        del self.vae.encoder
+        _give_bytes(self.vae)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decodes chunks."""
-        patches = self.decoder.window_patches(self.scale.to_decoder(latents.transpose(1, 2)))
+        patches = self.vae.chunk_patches(latents.transpose(1, 2))
         num_frames, height, width = patches.shape[2:]
-        p = self.decoder.patch_px
+        p = self.vae.config.patch_px
         # Clamped before it is moved, so that runtimes can join it with the convolution.
         x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE).permute(0, 2, 3, 1)
         x = x.reshape(-1, height, width, p, 3 * p).transpose(2, 3)
@@ -55,10 +62,14 @@ class DecoderGraph(nn.Module):
 
 
 @torch.no_grad()
-def _give_bytes(decoder: VideoDecoder) -> None:
-    """Makes the output convolution give 0 to 255, its channels in the order row, column, colour."""
-    conv, p = decoder.conv_out.conv, decoder.patch_px
+def _give_bytes(vae: VideoVae) -> None:
+    """Makes patches of 0 to 255, their channels in the order row, column, colour."""
+    conv, p = vae.decoder.conv_out.conv, vae.config.patch_px
     order = torch.arange(conv.out_channels).reshape(3, p, p).permute(2, 1, 0).flatten()
     conv.weight.copy_(conv.weight[order] * HALF_RANGE)
     if conv.bias is not None:
         conv.bias.copy_(conv.bias[order] * HALF_RANGE + HALF_RANGE)
+    if vae.basis is not None:
+        for values in (vae.basis.weight, vae.basis.mean):
+            channels = values.unflatten(-1, (-1, conv.out_channels))[..., order]
+            values.copy_(channels.flatten(-2) * HALF_RANGE)

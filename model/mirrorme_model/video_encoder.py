@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.vae_config import VaeConfig
+from mirrorme_model.vae_config import EncoderConfig, VaeConfig
 from mirrorme_model.vae_layers import (
     FrameConv,
     ResBlock,
@@ -29,9 +29,8 @@ RESIDUAL_GAIN = 0.3
 class VideoEncoder(nn.Module):
     """Clips of 1 + 8k frames to 1 + k latent frames; no latent sees a later frame."""
 
-    def __init__(self, config: VaeConfig) -> None:
+    def __init__(self, config: VaeConfig, c: EncoderConfig) -> None:
         super().__init__()
-        c = config.encoder
         self.patch_px = config.patch_px
         self.conv_in = make_conv(
             3 * config.patch_px**2, c.widths[0], c.input_temporal_kernel, "first"

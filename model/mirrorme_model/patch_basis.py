@@ -1,0 +1,72 @@
+"""A linear path through the light VAE: pixels of one latent to its channels and back.
+
+Principal components of 8 frames of 32 x 32 pixels already say most of a picture; the networks
+beside them learn what is left. LTX-Video's VAE has no such path.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
+
+
+class PatchBasis(nn.Module):
+    """`channels = exp(log_gain) * weight @ (pixels - mean)`, and the same backwards.
+
+    Rows of `weight` are of length 1 in the mean over pixels, so all parameters are about 1.
+
+    Pixels are in the order frame, patch row, patch column, patch channel (see `patchify`), so that
+    what is made can be added to the decoder's patches. A clip's first frame, and a picture, stand
+    for 8 equal frames.
+    """
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self._side = SPATIAL_FACTOR // config.patch_px
+        channels = 3 * config.patch_px**2
+        pixels = FRAMES_PER_LATENT * self._side**2 * channels
+        self.weight = nn.Parameter(torch.empty(config.latent_channels, pixels))
+        nn.init.orthogonal_(self.weight, gain=pixels**0.5)
+        self.mean = nn.Parameter(torch.zeros(pixels))
+        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels))
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """`[B, 3 p p, 1 + 8k, H / p, W / p]` (or, of pictures, without the frames) to latents."""
+        picture = patches.dim() == 4
+        if picture:
+            weight, mean = (
+                v.unflatten(-1, (FRAMES_PER_LATENT, -1)) for v in (self.weight, self.mean)
+            )
+            weight, offset = weight.sum(dim=1), (weight * mean).sum(dim=(1, 2))
+            made = self._blocks(patches[:, :, None], 1) @ weight.T - offset
+        else:
+            first = patches[:, :, :1].expand(-1, -1, FRAMES_PER_LATENT, -1, -1)
+            clip = torch.cat([first, patches[:, :, 1:]], dim=2)
+            made = (self._blocks(clip, FRAMES_PER_LATENT) - self.mean) @ self.weight.T
+        latents = (made * (self.log_gain.exp() / len(self.mean) ** 0.5)).permute(0, 4, 1, 2, 3)
+        return latents[:, :, 0] if picture else latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """`[B, C, F, h, w]` to patches `[B, 3 p p, 8 F, H / p, W / p]`."""
+        batch, _, frames, height, width = latents.shape
+        side = self._side
+        amplitudes = latents.permute(0, 2, 3, 4, 1) / (self.log_gain.exp() * len(self.mean) ** 0.5)
+        x = amplitudes @ self.weight + self.mean
+        x = x.reshape(batch, frames, height, width, FRAMES_PER_LATENT, side, side, -1)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return x.reshape(batch, -1, FRAMES_PER_LATENT * frames, side * height, side * width)
+
+    def amplitudes(self) -> Tensor:
+        """`[C]`: the root mean square of a block's pixels that a channel of 1 makes."""
+        return (-self.log_gain).exp() / len(self.mean) ** 0.5
+
+    def blocks(self, clip: Tensor) -> Tensor:
+        """Patches `[B, 3 p p, 8 F, H / p, W / p]` to rows of pixels `[B, F, h, w, pixels]`."""
+        return self._blocks(clip, FRAMES_PER_LATENT)
+
+    def _blocks(self, clip: Tensor, frames: int) -> Tensor:
+        side = self._side
+        x = clip.unflatten(2, (-1, frames)).unflatten(4, (-1, side)).unflatten(6, (-1, side))
+        return x.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
