@@ -10,7 +10,7 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_bank import ClipBank, Record
-from mirrorme_training.clip_casting import cast, paint, to_pixels, to_video
+from mirrorme_training.clip_casting import PaintedOnDemand, cast, paint, to_pixels, to_video
 from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_batch import draw_chunks
@@ -28,7 +28,7 @@ from mirrorme_training.speech_visemes import VisemeSpan
 
 from tests.training.training_runs import IDLE, make_data
 
-BANK = BankConfig(num_clips=2, renew_every_steps=3, window_frames=17)
+BANK = BankConfig(num_clips=2, renew_every_steps=3, window_latents=5)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_bank_is_a_function_of_the_step() -> None:
 def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) -> None:
     config = preset("tiny")
     vae = AvatarModel.random(config, 0).vae
-    record = LatentClips(vae, config, store, BANK, 0, autocast=False)(0)
+    record = LatentClips(vae, config, PaintedOnDemand(store), BANK, 0, autocast=False)(0)
     casting = cast(0, store, BANK, 0)
     frames = paint(casting, store, BANK, config.video.height_px, slice(None)).frames
     with torch.no_grad():
@@ -118,7 +118,9 @@ def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) ->
 def test_chunks_follow_their_motion_and_show_the_same_person_elsewhere(store: ClipStore) -> None:
     config = preset("tiny")
     model = AvatarModel.random(config, 0)
-    bank = ClipBank(BANK, LatentClips(model.vae, config, store, BANK, 0, autocast=False))
+    bank = ClipBank(
+        BANK, LatentClips(model.vae, config, PaintedOnDemand(store), BANK, 0, autocast=False)
+    )
     bank.advance(0)
     settings = FlowStageConfig(bank=BANK, batch=16, chunks_per_clip=4, session_start=0.25)
     batch = draw_chunks(bank, config, settings, torch.Generator().manual_seed(0))

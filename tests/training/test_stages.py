@@ -14,6 +14,7 @@ from mirrorme_model.checkpoint import load_checkpoint
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.graphs import DenoiserGraph
 from mirrorme_training.cli import main
+from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.recipe import STAGES, DistillStageConfig, load_recipe
@@ -98,7 +99,9 @@ def test_student_is_trained_through_the_sampler_that_is_exported(runs: Path) -> 
     model = load_checkpoint(runs / "hands" / "checkpoint.safetensors").model
     config = load_recipe("tiny", "distill")
     assert isinstance(config, DistillStageConfig)
-    stage = DistillStage(model, config, ClipStore(runs / "data"), 0, autocast=False)
+    stage = DistillStage(
+        model, config, PaintedOnDemand(ClipStore(runs / "data")), 0, autocast=False
+    )
     stage.advance(0)
     levels: list[float] = []
     inner = model.denoiser.velocity
@@ -129,7 +132,7 @@ def test_student_learns_in_half_precision_after_its_own_motion(runs: Path) -> No
     model = load_checkpoint(runs / "hands" / "checkpoint.safetensors").model
     config = load_recipe("tiny", "distill")
     assert isinstance(config, DistillStageConfig)
-    stage = DistillStage(model, config, ClipStore(runs / "data"), 0, autocast=True)
+    stage = DistillStage(model, config, PaintedOnDemand(ClipStore(runs / "data")), 0, autocast=True)
     stage.advance(0)
     step = next(s for s in range(20) if stage.rollout_depth(s) > 0)
     with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):

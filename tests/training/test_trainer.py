@@ -12,6 +12,7 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.presets import preset
+from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.recipe import (
@@ -104,7 +105,7 @@ def test_vae_loss_falls_on_one_clip(data: Path) -> None:
     assert isinstance(config, VaeStageConfig)
     bank = dataclasses.replace(config.bank, num_clips=1, renew_every_steps=0)
     config = dataclasses.replace(config, bank=bank, pictures_every_steps=0)
-    stage = VaeStage(model, config, ClipStore(data), 0, fresh=True)
+    stage = VaeStage(model, config, PaintedOnDemand(ClipStore(data)), 0, fresh=True)
     losses = overfit(stage, 40)
     assert losses[-1] < 0.6 * losses[0]
 
@@ -115,7 +116,11 @@ def test_flow_loss_falls_on_one_batch(data: Path) -> None:
     assert isinstance(config, FlowStageConfig)
     bank = dataclasses.replace(config.bank, num_clips=1, renew_every_steps=0)
     stage = FlowStage(
-        model, dataclasses.replace(config, bank=bank), ClipStore(data), 0, autocast=False
+        model,
+        dataclasses.replace(config, bank=bank),
+        PaintedOnDemand(ClipStore(data)),
+        0,
+        autocast=False,
     )
     losses = overfit(stage, 60)
     assert losses[-1] < 0.75 * losses[0]

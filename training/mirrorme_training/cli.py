@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mirrorme_training.footage.prepare_commands import install_mediapipe, prepare
-from mirrorme_training.run_commands import run, speech
+from mirrorme_training.run_commands import paint, run, speech
 from mirrorme_training.speech import SpeechError
 
 
@@ -81,6 +81,7 @@ def preview(
 
 
 main.add_command(speech)
+main.add_command(paint)
 main.add_command(run)
 main.add_command(prepare)
 main.add_command(install_mediapipe)

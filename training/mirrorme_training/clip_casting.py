@@ -6,16 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from mirrorme_model.vae_config import FRAMES_PER_LATENT
+from torch import Tensor, nn
 
+from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
 from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import (
+    LEAD_LATENTS,
+    MASK_STRIDE,
+    START_LATENTS,
+    ClipWindow,
+    heard_latents,
+)
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 from mirrorme_training.portrait_sampler import sample_identity
-from mirrorme_training.recipe import BankConfig
+from mirrorme_training.recipe import BankConfig, RecipeError
+from mirrorme_training.speech import SAMPLE_RATE_HZ
 
-FIRST_TRAINING_SEED = 10_000
-"""Identities below are kept for examples and evaluation."""
 _RENDER_FRAMES = 64
+_LEAD_FRAMES = FRAMES_PER_LATENT - 1
+_LATENTS_PER_S = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,50 @@ class Casting:
     identity_seed: int
     close_up: bool
     start: float
-    """0 to 1: for those who cut a part of the clip."""
+    """0 to 1: where the window is cut."""
+
+
+class PaintedOnDemand:
+    """Procedural clips: speech and movement from a store, a new person for each, painted here."""
+
+    def __init__(self, store: ClipStore) -> None:
+        self._store = store
+
+    @property
+    def device(self) -> torch.device:
+        """See `ClipSource`."""
+        return self._store.device
+
+    @property
+    def num_clips(self) -> int:
+        """See `ClipSource`."""
+        return self._store.num_clips
+
+    @property
+    def data_hash(self) -> str:
+        """See `ClipSource`."""
+        return self._store.data_hash
+
+    def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
+        """See `ClipSource`."""
+        store = self._store
+        casting = cast(number, store, bank, seed)
+        first = _first_latent(casting, store, bank)
+        rows = slice(first * FRAMES_PER_LATENT, (first + 1 + bank.window_latents) * 8)
+        shown = paint(casting, store, bank, size_px, slice(rows.start + _LEAD_FRAMES, rows.stop))
+        masks = torch.stack([shown.face_mask, shown.mouth_mask], dim=1).float()
+        keypoints = shown.hand_keypoints * shown.hand_keypoints[..., 2:]
+        return ClipWindow(
+            frames=shown.frames,
+            masks=nn.functional.avg_pool2d(masks, MASK_STRIDE).to(torch.uint8),
+            pcm=_heard(store.audio(casting.clip), first, bank.window_latents),
+            controls=store.pose(casting.clip, rows, hands=bank.hands).controls,
+            keypoints=torch.cat([torch.zeros_like(keypoints[:_LEAD_FRAMES]), keypoints]),
+            mouth=torch.cat(
+                [shown.mouth_open_ratio[:1].expand(_LEAD_FRAMES), shown.mouth_open_ratio]
+            ),
+            visemes=store.visemes(casting.clip)[rows],
+        )
 
 
 def cast(number: int, store: ClipStore, config: BankConfig, seed: int) -> Casting:
@@ -64,3 +117,21 @@ def to_video(frames: Tensor) -> Tensor:
 def to_pixels(video: Tensor) -> Tensor:
     """The inverse of `to_video`, rounded and cut to 0 to 255."""
     return ((video.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-4, -1)
+
+
+def _first_latent(casting: Casting, store: ClipStore, bank: BankConfig) -> int:
+    spare = store.num_frames // FRAMES_PER_LATENT - 1 - bank.window_latents
+    if spare < 0:
+        raise RecipeError(
+            f"bank.window_latents is {bank.window_latents}: want at most "
+            f"{store.num_frames // FRAMES_PER_LATENT - 1} with clips of {store.num_frames} frames"
+        )
+    return START_LATENTS * int(casting.start * (spare // START_LATENTS + 1))
+
+
+def _heard(audio: Tensor, first_latent: int, window_latents: int) -> Tensor:
+    """The window's samples with those before and after it; silence outside of the clip."""
+    start = (first_latent - LEAD_LATENTS) * SAMPLE_RATE_HZ // _LATENTS_PER_S
+    stop = start + heard_latents(window_latents) * SAMPLE_RATE_HZ // _LATENTS_PER_S
+    inside = audio[max(0, start) : stop]
+    return nn.functional.pad(inside, (max(0, -start), max(0, stop - len(audio))))

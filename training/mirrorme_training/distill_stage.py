@@ -15,7 +15,7 @@ from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
 from torch import Tensor
 
-from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.flow_batch import (
     ChunkBatch,
     Dropped,
@@ -24,6 +24,7 @@ from mirrorme_training.flow_batch import (
     draw_dropped,
     drop_audio,
     take_chunks,
+    window_tokens,
 )
 from mirrorme_training.flow_stage import FlowStage, noised_motion, token_weights
 from mirrorme_training.flow_strip import flow_strip
@@ -36,10 +37,10 @@ class DistillStage(FlowStage):
     """See `Stage`. The teacher is the checkpoint that the stage starts from."""
 
     def __init__(
-        self, model: AvatarModel, config: DistillStageConfig, store: ClipStore, seed: int, *,
+        self, model: AvatarModel, config: DistillStageConfig, source: ClipSource, seed: int, *,
         autocast: bool,
     ) -> None:  # fmt: skip
-        super().__init__(model, config.flow, store, seed, autocast=autocast)
+        super().__init__(model, config.flow, source, seed, autocast=autocast)
         self._distill, self._seed = config, seed
         self.teacher = averaged_copy(model)
         self._sigmas = even_sigmas(config.teacher_steps)
@@ -58,9 +59,8 @@ class DistillStage(FlowStage):
         dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator)
         tokens = self.encode_speech(first, generator)
         with torch.no_grad():
-            taught = self.teacher.audio.encode_clip(
-                self.bank["pcm"][first.clips].float(), self.bank["latents"].shape[1]
-            )
+            clean = self.bank["pcm"][first.clips].float()
+            taught = window_tokens(self.teacher.audio, clean, self.bank["latents"].shape[1])
             motion = noised_motion(first.motion, config, generator)
             motion = self._own_motion(first, depth, tokens, dropped, motion, generator)
         # Weights that autocast has cast without gradients must not be used with them.

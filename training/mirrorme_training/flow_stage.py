@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import torch
 from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.denoiser import Prefill
 from torch import Tensor, nn
 
 from mirrorme_training.clip_bank import ClipBank
-from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.flow_batch import (
     ChunkBatch,
     chunk_tokens,
     draw_chunks,
     draw_dropped,
     drop_audio,
+    window_tokens,
 )
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
@@ -32,22 +34,24 @@ class FlowStage:
     """See `Stage`."""
 
     def __init__(
-        self, model: AvatarModel, config: FlowStageConfig, store: ClipStore, seed: int, *,
+        self, model: AvatarModel, config: FlowStageConfig, source: ClipSource, seed: int, *,
         autocast: bool,
     ) -> None:  # fmt: skip
         self.model = model
         self.average = averaged_copy(model)
         self._config = config
         make = LatentClips(
-            self.average.vae, model.config, store, config.bank, seed, autocast=autocast
+            self.average.vae, model.config, source, config.bank, seed, autocast=autocast
         )
         self.bank = ClipBank(config.bank, make)
         names = [control.name for control in model.config.controls.controls]
         columns = [names.index(name) for name in MOUTH_CONTROLS if name in names]
-        self._columns = torch.tensor(columns, device=store.device)
+        amplitudes = self.average.vae.channel_amplitudes() ** config.channel_power
+        self._channel_weights = (amplitudes / amplitudes.mean())[:, None, None].to(source.device)
+        self._columns = torch.tensor(columns, device=source.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = SpeechHead(model.config.audio, len(columns) + 1).to(store.device)
+            head = SpeechHead(model.config.audio, len(columns) + 1).to(source.device)
         model.requires_grad_(False)
         for module in (model.audio, model.denoiser):
             module.requires_grad_(True).train()
@@ -64,7 +68,9 @@ class FlowStage:
 
     def compile(self) -> None:
         """See `Stage`."""
-        self.model.denoiser.compile()
+        denoiser = self.model.denoiser
+        denoiser.velocity = torch.compile(denoiser.velocity)
+        denoiser.prefill = torch.compile(denoiser.prefill)
 
     def advance(self, step: int) -> None:
         """See `Stage`."""
@@ -76,36 +82,45 @@ class FlowStage:
         batch = draw_chunks(self.bank, self.model.config, config, generator)
         tokens = self.encode_speech(batch, generator)
         speech_loss, named_right = self.speech_loss(tokens, batch)
+        numbers = {"speech": speech_loss.detach(), "visemes_right": named_right}
+        if step < config.speech_steps:
+            return speech_loss, numbers
         dropped = draw_dropped(self.model.config, config.dropout, len(batch.rows), generator)
         null = self.model.audio.tokens.null
         own = drop_audio(chunk_tokens(tokens, batch), null, dropped.audio)
         motion = noised_motion(batch.motion, config, generator)
+        prefill = self.model.denoiser.prefill(batch.conditions(own, dropped, motion))
+        weights = token_weights(batch.masks, config)
+        mouth = batch.masks[:, :, 1:]
+        loss, at_mouth = tokens.new_zeros(()), tokens.new_zeros(())
+        for _ in range(config.noises_per_chunk):
+            errors = self._flow_errors(batch, prefill, generator)
+            loss = loss + (errors * weights).mean() / weights.mean()
+            at_mouth = at_mouth + (errors.detach() * mouth).sum() / mouth.sum().clamp(min=1e-6)
+        loss = loss / config.noises_per_chunk
+        numbers |= {"flow": loss.detach(), "flow_mouth": at_mouth / config.noises_per_chunk}
+        return loss + config.speech_weight * speech_loss, numbers
+
+    def _flow_errors(
+        self, batch: ChunkBatch, prefill: Prefill, generator: torch.Generator
+    ) -> Tensor:
+        """Squared errors of the velocity at times of their own, `[B, F, 1, h, w]`."""
         noise = _normal_like(batch.target, generator)
-        t = draw_times(len(batch.rows), config.time_shift, generator)
+        t = draw_times(len(batch.rows), self._config.time_shift, generator)
         # One time a chunk, repeated for its latent frames.
         times = t[:, None].expand(-1, batch.target.shape[1])
         mix = times[:, :, None, None, None]
         noisy = (1 - mix) * batch.target + mix * noise
-        conditions = batch.conditions(own, dropped, motion)
-        velocity = self.model.denoiser(noisy, times, conditions).float()
-        errors = (velocity - (noise - batch.target)).square().mean(dim=2, keepdim=True)
-        weights = token_weights(batch.masks, config)
-        loss = (errors * weights).mean() / weights.mean()
-        mouth = batch.masks[:, :, 1:]
-        numbers = {
-            "flow": loss.detach(),
-            "flow_mouth": (errors * mouth).sum().detach() / mouth.sum().clamp(min=1e-6),
-            "speech": speech_loss.detach(),
-            "visemes_right": named_right,
-        }
-        return loss + config.speech_weight * speech_loss, numbers
+        velocity = self.model.denoiser.velocity(noisy, times, prefill).float()
+        errors = (velocity - (noise - batch.target)).square()
+        return (errors * self._channel_weights).mean(dim=2, keepdim=True)
 
     def encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
-        """Audio tokens of the batch's whole clips, `[B / S, K, tokens, C]`, heard anew."""
+        """Audio tokens of the batch's windows, `[B / S, K, tokens, C]`, heard anew."""
         pcm = self.bank["pcm"][batch.clips].float()
         if self._config.augment:
             pcm = augment_batch(pcm, generator)
-        return self.model.audio.encode_clip(pcm, self.bank["latents"].shape[1])
+        return window_tokens(self.model.audio, pcm, self.bank["latents"].shape[1])
 
     def speech_loss(self, tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
         """Of the auxiliary head, and the share of visemes that it names right."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_casting import to_pixels
-from mirrorme_training.flow_batch import Dropped, take_chunks
+from mirrorme_training.flow_batch import Dropped, take_chunks, window_tokens
 from mirrorme_training.rollout import roll_out
 from mirrorme_training.stage import Picture, spread_indices, tile
 
@@ -33,7 +33,7 @@ def flow_strip(
     rows = torch.arange(num_clips, device=device)
     identity = bank["pictures"][:num_clips, 0].float()
     motion = identity[:, None].expand(-1, model.config.chunk.motion_latents, -1, -1, -1)
-    tokens = model.audio.encode_clip(bank["pcm"][:num_clips].float(), num_latents)
+    tokens = window_tokens(model.audio, bank["pcm"][:num_clips].float(), num_latents)
     num_chunks = min(_NUM_CHUNKS, (num_latents - 1) // length)
     given = Dropped(
         audio=torch.zeros(num_clips, dtype=torch.bool, device=device),

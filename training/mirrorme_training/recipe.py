@@ -46,8 +46,12 @@ class BankConfig:
     """Share of close-ups; the others show half a body."""
     hands: bool = True
     """False: hands stay out of the picture."""
-    window_frames: int = 49
-    """Frames kept of a clip where pixels are trained on."""
+    window_latents: int = 15
+    """k of the 1 + 8k frames that are kept of a clip."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1 or self.window_latents < 1:
+            raise ConfigError("bank.num_clips and bank.window_latents must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,15 @@ class VaeStageConfig:
     model: ModelSettings = field(default_factory=ModelSettings)
     bank: BankConfig = field(default_factory=BankConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    train: Literal["all", "decoder"] = "all"
+    """`decoder`: latents stay what they are, so denoisers that were trained on them still fit."""
     batch: int = 16
     """Clips a step."""
     clip_latents: int = 2
     """k of the 1 + 8k frames of a clip."""
+    crop_px: int | None = None
+    """A side of the square cut out of each clip, a multiple of 32; None: the whole picture. Small
+    ones show more different people a second."""
     pictures_every_steps: int = 4
     """Such a step trains single frames; 0: never."""
     picture_batch: int = 64
@@ -116,6 +125,8 @@ class FlowStageConfig:
     batch: int = 64
     """Clips a step."""
     chunks_per_clip: int = 4
+    noises_per_chunk: int = 1
+    """So many noise levels share what is computed of a chunk's conditions."""
     session_start: float = 0.08
     """Share of chunks whose motion is the still portrait."""
     motion_noise: float = 0.15
@@ -128,6 +139,10 @@ class FlowStageConfig:
     mouth_weight: float = 2.0
     speech_weight: float = 0.3
     """Of the auxiliary loss on audio tokens; 0: none."""
+    speech_steps: int = 0
+    """The first so many steps train the audio encoder on that loss alone, which is quick."""
+    channel_power: float = 0.0
+    """Channels weigh as this power of what they move in a picture; 0: all the same."""
     augment: bool = True
     """Rooms, noise, lines and levels on the speech."""
     strip_steps: int = 12

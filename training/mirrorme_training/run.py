@@ -13,9 +13,12 @@ from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import Provenance, load_checkpoint
 from mirrorme_model.presets import preset
 
+from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
+from mirrorme_training.painted_clips import PaintedClips, is_painted
 from mirrorme_training.recipe import (
     STAGES,
     DistillStageConfig,
@@ -58,24 +61,24 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
         torch.backends.cudnn.benchmark = True
     if (options.folder / STATE_NAME).exists() and not request.resume:
         raise RunError(f"{options.folder} holds a run: give --resume, or another folder")
-    store = ClipStore(request.data, options.device)
+    source = open_source(request.data, options.device)
     model, parent = _start_model(request)
     start = model.weights_sha256()
     model.to(options.device)
-    stage = _open_stage(request, model, store)
+    stage = _open_stage(request, model, source)
     identity = RunIdentity(
         stage=request.stage,
         recipe=_recipe_text(config),
         seed=options.seed,
-        data_hash=store.data_hash,
+        data_hash=source.data_hash,
         start=start,
     )
     provenance: Provenance = {
         "stage": request.stage,
         "recipe": json.loads(identity.recipe),
         "seed": options.seed,
-        "data_sha256": store.data_hash,
-        "data_clips": store.num_clips,
+        "data_sha256": source.data_hash,
+        "data_clips": source.num_clips,
         "started_from_sha256": start,
         "precision": options.precision,
         "torch": torch.__version__,
@@ -88,6 +91,17 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
     if request.compile:
         stage.compile()
     return trainer.run()
+
+
+def open_source(folder: Path, device: torch.device) -> ClipSource:
+    """The clips of a folder, whatever made it.
+
+    Raises:
+        ShardError: the folder holds no whole set of clips.
+    """
+    if is_painted(folder):
+        return PaintedClips(folder, device)
+    return PaintedOnDemand(ClipStore(folder, device))
 
 
 def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
@@ -105,18 +119,18 @@ def _model_settings(config: StageConfig) -> ModelSettings:
     return config.flow.model if isinstance(config, DistillStageConfig) else config.model
 
 
-def _open_stage(request: RunRequest, model: AvatarModel, store: ClipStore) -> Stage:
+def _open_stage(request: RunRequest, model: AvatarModel, source: ClipSource) -> Stage:
     # Each stage sees people of its own.
     seed = request.options.seed * len(STAGES) + STAGES.index(request.stage)
     half = request.options.precision == "bf16"
     match request.config:
         case VaeStageConfig():
             fresh = request.init is None
-            return VaeStage(model, request.config, store, seed, fresh=fresh)
+            return VaeStage(model, request.config, source, seed, fresh=fresh)
         case DistillStageConfig():
-            return DistillStage(model, request.config, store, seed, autocast=half)
+            return DistillStage(model, request.config, source, seed, autocast=half)
         case _:
-            return FlowStage(model, request.config, store, seed, autocast=half)
+            return FlowStage(model, request.config, source, seed, autocast=half)
 
 
 def _recipe_text(config: StageConfig) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from mirrorme_model.video_encoder import VideoEncoder
 from torch import Tensor, nn
 
+from mirrorme_training.basis_fit import fit_basis
 from mirrorme_training.clip_bank import ClipBank, Record
-from mirrorme_training.clip_casting import cast, paint, to_pixels, to_video
-from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_casting import to_pixels, to_video
+from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
 from mirrorme_training.recipe import RecipeError, VaeStageConfig
 from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
 from mirrorme_training.vae_loss import (
@@ -20,7 +22,6 @@ from mirrorme_training.vae_loss import (
     weighted_square,
 )
 
-_MASK_STRIDE = 4
 _FIRST_LOG_VARIANCE = -6.0
 _MIN_STD_SHARE = 0.05
 """Channels that say almost nothing are not blown up to deviation 1."""
@@ -36,38 +37,52 @@ class VaeStage:
         self,
         model: AvatarModel,
         config: VaeStageConfig,
-        store: ClipStore,
+        source: ClipSource,
         seed: int,
         *,
         fresh: bool,
     ) -> None:
         """`fresh`: the weights are random, so the latents begin almost without noise."""
-        self._clip_frames = 1 + 8 * config.clip_latents
-        if not self._clip_frames <= config.bank.window_frames <= store.num_frames:
+        self._clip_frames = 1 + FRAMES_PER_LATENT * config.clip_latents
+        if config.clip_latents > config.bank.window_latents:
             raise RecipeError(
-                f"bank.window_frames is {config.bank.window_frames}: want {self._clip_frames} "
-                f"(1 + 8 clip_latents) to {store.num_frames} (the clips' frames)"
+                f"clip_latents is {config.clip_latents}: want at most bank.window_latents, "
+                f"{config.bank.window_latents}"
             )
-        if fresh:
+        size_px = model.config.video.height_px
+        if config.crop_px is not None and (config.crop_px > size_px or config.crop_px % 32):
+            raise RecipeError(f"crop_px is {config.crop_px}: want a multiple of 32 up to {size_px}")
+        if fresh and config.train != "all":
+            raise RecipeError('train = "decoder" wants --init, a checkpoint with an encoder')
+        self._fresh = fresh
+        if fresh and model.vae.encoder is not None:
             _start_sharp(model.vae.encoder)
         self.model = model
         self.average = averaged_copy(model)
-        self._config, self._store, self._seed = config, store, seed
-        self._size_px = model.config.video.height_px
+        self._config, self._source, self._seed = config, source, seed
+        self._size_px = size_px
         self._bank = ClipBank(config.bank, self._make)
         model.requires_grad_(False)
-        model.vae.requires_grad_(True).train()
+        learner = model.vae if config.train == "all" else model.vae.decoder
+        learner.requires_grad_(True).train()
         self.trained = nn.ModuleDict({"model": nn.ModuleDict({"vae": model.vae})})
         self.clips_per_step = config.batch
 
     def compile(self) -> None:
         """See `Stage`."""
-        self.model.vae.encoder.compile()
+        if self.model.vae.encoder is not None:
+            self.model.vae.encoder.compile()
         self.model.vae.decoder.compile()
 
     def advance(self, step: int) -> None:
         """See `Stage`."""
         self._bank.advance(step)
+        if self._fresh and step == 0:
+            fit_basis(self.model.vae, self._bank, self._seed)
+            self.average.vae.load_state_dict(self.model.vae.state_dict())
+            self._fresh = False
+            if self.model.vae.encoder is None:
+                self.finish()
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
@@ -93,11 +108,13 @@ class VaeStage:
     @torch.no_grad()
     def finish(self) -> None:
         """Sets the statistics of the averaged model's latents."""
+        if self._config.train != "all":
+            return
         vae, bank = self.average.vae, self._bank
         means: list[Tensor] = []
         for slot in range(min(_STATISTICS_CLIPS, len(bank))):
             video = to_video(bank["frames"][slot : slot + 1, : self._clip_frames])
-            means.append(vae.encoder(video)[0].transpose(0, 1).flatten(1))
+            means.append(vae.raw_latents(video)[0][0].flatten(1))
         values = torch.cat(means, dim=1).float()
         std = values.std(dim=1)
         vae.scale.mean.copy_(values.mean(dim=1))
@@ -121,34 +138,38 @@ class VaeStage:
         return mean + noise * (torch.exp(0.5 * log_variance.float()) + spread)
 
     def _draw(self, batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Frames `[B, 3, T, H, W]`, some mirrored, and weights `[B, 1, T, H, W]`."""
-        config, bank, device = self._config, self._bank, self._store.device
+        """Frames `[B, 3, T, H, W]`, cut out and some mirrored, and weights `[B, 1, T, H, W]`."""
+        config, bank, device = self._config, self._bank, self._source.device
 
         def integers(high: int) -> Tensor:
             return torch.randint(high, (batch,), device=device, generator=generator)
 
-        slots, starts = integers(len(bank)), integers(config.bank.window_frames - length + 1)
-        frames = starts[:, None] + torch.arange(length, device=device)
-        video = to_video(bank["frames"][slots[:, None], frames])
-        masks = bank["masks"][slots[:, None], frames].transpose(1, 2).float() / 255
-        masks = nn.functional.interpolate(masks, scale_factor=(1.0, *[float(_MASK_STRIDE)] * 2))
-        face, mouth = masks.split(1, dim=1)
+        size = self._size_px if config.crop_px is None else config.crop_px
+        cells, spare = size // MASK_STRIDE, (self._size_px - size) // MASK_STRIDE + 1
+        starts = integers(bank["frames"].shape[1] - length + 1)
+        places = torch.stack([integers(len(bank)), starts, integers(spare), integers(spare)], dim=1)
+        videos: list[Tensor] = []
+        masks: list[Tensor] = []
+        for slot, start, top, left in places.tolist():
+            frames = slice(start, start + length)
+            rows, columns = slice(top, top + cells), slice(left, left + cells)
+            masks.append(bank["masks"][slot, frames, :, rows, columns])
+            rows, columns = (
+                slice(MASK_STRIDE * cut.start, MASK_STRIDE * cut.stop) for cut in (rows, columns)
+            )
+            videos.append(bank["frames"][slot, frames, rows, columns])
+        video = to_video(torch.stack(videos))
+        seen = torch.stack(masks).transpose(1, 2).float() / 255
+        seen = nn.functional.interpolate(seen, scale_factor=(1.0, *[float(MASK_STRIDE)] * 2))
+        face, mouth = seen.split(1, dim=1)
         weights = 1 + config.face_weight * face + config.mouth_weight * mouth
         mirrored = (integers(2) == 1)[:, None, None, None, None]
         video = torch.where(mirrored, video.flip(-1), video)
         return video, torch.where(mirrored, weights.flip(-1), weights)
 
     def _make(self, number: int) -> Record:
-        config, store = self._config.bank, self._store
-        casting = cast(number, store, config, self._seed)
-        start = int(casting.start * (store.num_frames - config.window_frames + 1))
-        frames = slice(start, start + config.window_frames)
-        shown = paint(casting, store, config, self._size_px, frames)
-        masks = torch.stack([shown.face_mask, shown.mouth_mask], dim=1).float()
-        return {
-            "frames": shown.frames,
-            "masks": nn.functional.avg_pool2d(masks, _MASK_STRIDE).to(torch.uint8),
-        }
+        window = self._source.window(number, self._config.bank, self._size_px, self._seed)
+        return {"frames": window.frames, "masks": window.masks}
 
 
 @torch.no_grad()

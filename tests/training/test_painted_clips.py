@@ -1,0 +1,76 @@
+"""Clips painted beforehand are those that are painted on demand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mirrorme_training.clip_casting import PaintedOnDemand
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import ClipWindow, heard_latents
+from mirrorme_training.painted_clips import PaintConfig, PaintedClips, write_painted
+from mirrorme_training.recipe import BankConfig, RecipeError
+from mirrorme_training.speech_shards import ShardError
+
+from tests.training.training_runs import make_data
+
+CONFIG = PaintConfig(num_clips=4, window_latents=2, size_px=32, close_up=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def painted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("painted")
+    assert len(list(write_painted(folder, data, CONFIG))) == CONFIG.num_clips
+    return folder
+
+
+def bank(close_up: float) -> BankConfig:
+    return BankConfig(close_up=close_up, window_latents=CONFIG.window_latents)
+
+
+def same(a: ClipWindow, b: ClipWindow) -> bool:
+    return torch.equal(a.frames, b.frames) and torch.allclose(a.pcm, b.pcm, atol=1e-3)
+
+
+def test_windows_are_those_that_are_painted_on_demand(data: Path, painted: Path) -> None:
+    close_up: list[bool] = json.loads((painted / "painted.json").read_text())["close_up"]
+    live, stored = PaintedOnDemand(ClipStore(data)), PaintedClips(painted)
+    for kind in (True, False):
+        mine = [n for n, close in enumerate(close_up) if close == kind]
+        wanted = [
+            live.window(n, CONFIG.bank(close_up=kind), CONFIG.size_px, CONFIG.seed) for n in mine
+        ]
+        for number in range(len(mine)):
+            got = stored.window(number, bank(float(kind)), CONFIG.size_px, seed=3)
+            assert any(same(got, window) for window in wanted)
+            assert len(got.pcm) == heard_latents(2) * 16000 // 3
+            assert len(got.controls) == len(got.visemes) == 24
+
+
+def test_painting_goes_on_and_never_mixes(data: Path, painted: Path) -> None:
+    assert list(write_painted(painted, data, CONFIG)) == []
+    with pytest.raises(ShardError, match="other painted clips"):
+        list(write_painted(painted, data, dataclasses.replace(CONFIG, seed=1)))
+
+
+def test_what_was_not_painted_is_named(painted: Path) -> None:
+    stored = PaintedClips(painted)
+    with pytest.raises(RecipeError, match="window_latents"):
+        stored.window(0, dataclasses.replace(bank(0.0), window_latents=3), 32, 0)
+    with pytest.raises(RecipeError, match="hands = False"):
+        stored.window(0, dataclasses.replace(bank(0.0), hands=False), 32, 0)
+
+
+def test_missing_clips_are_found_before_training(data: Path, tmp_path: Path) -> None:
+    list(write_painted(tmp_path, data, dataclasses.replace(CONFIG, num_clips=2)))
+    (tmp_path / "clip-000001.npz").unlink()
+    with pytest.raises(ShardError, match="clip-000001"):
+        PaintedClips(tmp_path)
