@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def measure(job: Job, context: int, lookahead: int, whole: Tensor) -> dict[str, 
         "mean_error": round(float(error.mean()), 4),
         "p99_error": round(float(np.quantile(error.numpy(), 0.99)), 3),
         "max_error": round(float(error.max()), 3),
-        "psnr_db": round(-10 * np.log10(max(mean_square, 1e-12)), 1),
+        "psnr_db": round(-10 * math.log10(max(mean_square, 1e-12)), 1),
         "seam_jump": round(float(jump.mean()), 4),
         "natural_step": round(float(natural.mean()), 4),
     }
@@ -89,7 +90,7 @@ def measure(job: Job, context: int, lookahead: int, whole: Tensor) -> dict[str, 
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--base", type=Path, help="LTX-Video file or folder; default: random")
     parser.add_argument("--clip", type=Path, help="video to encode; default: random latents")
     parser.add_argument("--side", type=int, default=64, help="of the frames, in pixels")
@@ -146,6 +147,7 @@ def narrow(config: ModelConfig, divisor: int) -> ModelConfig:
     def divided(widths: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(width // divisor for width in widths)
 
+    assert vae.encoder
     encoder = dataclasses.replace(vae.encoder, widths=divided(vae.encoder.widths))
     decoder = dataclasses.replace(vae.decoder, widths=divided(vae.decoder.widths))
     return dataclasses.replace(

@@ -50,7 +50,7 @@ class StepMeter:
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("engines"), help="with 15 GB of room")
     parser.add_argument("--base", type=Path)
     parser.add_argument("--wav2vec2", type=Path)

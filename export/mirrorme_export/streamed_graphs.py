@@ -18,9 +18,9 @@ from mirrorme_export.engine_graphs import (
 )
 
 _PARTS = {
-    "identity_encoder": ("vae.encoder.", "vae.scale."),
+    "identity_encoder": ("vae.encoder.", "vae.scale.", "vae.basis."),
     "audio_encoder": ("audio.",),
-    "decoder": ("vae.decoder.", "vae.scale."),
+    "decoder": ("vae.decoder.", "vae.scale.", "vae.basis."),
 }
 _DENOISER = "denoiser."
 

@@ -41,6 +41,7 @@ def vae_keys(own_keys: Iterable[str], config: VaeConfig, layout: Layout) -> dict
         case "single_file":
             rename = _single_file_key
         case "diffusers":
+            assert config.encoder
             rename = partial(_diffusers_key, last_down=2 * len(config.encoder.downsamplings))
     return {key: rename(key) for key in own_keys}
 

@@ -114,6 +114,7 @@ def vae_settings(config: ModelConfig, layout: Layout) -> Settings:
                 "spatial_padding_mode": "zeros",
             }
         case "diffusers":
+            assert encoder
             upsamplings = len(decoder.widths) - 1
             return shared | {
                 "encoder_causal": True,

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.timeout(600)
 def light_config() -> ModelConfig:
     """Fewer layers than `small_config`: export takes time for each."""
     config = small_config()
+    assert config.vae.encoder
     encoder = dataclasses.replace(config.vae.encoder, num_blocks=(1, 1, 1, 1, 1))
     decoder = dataclasses.replace(config.vae.decoder, num_blocks=(1, 1, 1, 1))
     return dataclasses.replace(

@@ -25,6 +25,7 @@ FULL = preset("ltx-2b")
 def small_config() -> ModelConfig:
     """All kinds of layers of `ltx-2b`, few of each, and narrow."""
     vae = FULL.vae
+    assert vae.encoder
     return dataclasses.replace(
         FULL,
         video=dataclasses.replace(FULL.video, height_px=64, width_px=96),
@@ -62,6 +63,7 @@ def diffusers_transformer(config: ModelConfig) -> LTXVideoTransformer3DModel:
 def diffusers_vae(config: VaeConfig) -> AutoencoderKLLTXVideo:
     """diffusers' network of the same shape."""
     encoder, decoder = config.encoder, config.decoder
+    assert encoder
     num_up = len(decoder.widths) - 1
     return AutoencoderKLLTXVideo(
         latent_channels=config.latent_channels,
