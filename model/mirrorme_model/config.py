@@ -96,6 +96,8 @@ class DitConfig:
     """None: no text cross-attention."""
     audio_layers: tuple[int, ...]
     """Blocks that an audio adapter follows."""
+    anchor: bool = False
+    """True: the transformer corrects a guess from portrait and motion (see `Anchor`)."""
 
     def __post_init__(self) -> None:
         """Checks what the type of each field cannot."""

@@ -14,6 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.anchor import Anchor
 from mirrorme_model.attention import KeysValues
 from mirrorme_model.audio_adapter import AudioAdapter
 from mirrorme_model.conditions import Conditions
@@ -44,6 +45,8 @@ class Prefill:
     """[B, F, S, D] or smaller: token type and hands."""
     time_bias: Tensor
     """[B, F, D]: controls and guidance."""
+    center: Tensor | None
+    """[B, 1, C, h, w]: the anchor's guess."""
 
 
 class Denoiser(nn.Module):
@@ -64,6 +67,7 @@ class Denoiser(nn.Module):
             if dit.text
             else None
         )
+        self.anchor = Anchor(config.vae.latent_channels, width) if dit.anchor else None
         self.token_types = nn.Parameter(torch.zeros(3, width))
         self.audio_adapters = nn.ModuleDict(
             {str(layer): AudioAdapter(dit, config.audio.token_width) for layer in dit.audio_layers}
@@ -101,6 +105,10 @@ class Denoiser(nn.Module):
         token_bias = self.token_types[NOISY]
         if self.hand_encoder is not None:
             token_bias = token_bias + self.hand_encoder(conditions.hand_keypoints)
+        center = None
+        if self.anchor is not None:
+            center = self.anchor.center(conditions.identity, conditions.motion)
+            token_bias = token_bias + self.anchor.context(to_tokens(center))
         time_bias = self.control_embedding(conditions.controls, conditions.control_weights)
         if self.guidance_embedding is not None and conditions.guidance is not None:
             time_bias = time_bias + self.guidance_embedding(conditions.guidance)
@@ -114,6 +122,7 @@ class Denoiser(nn.Module):
             expression=conditions.expression[:, None, None, None],
             token_bias=token_bias,
             time_bias=time_bias,
+            center=center,
         )
 
     def velocity(self, noisy: Tensor, timestep: Tensor, prefill: Prefill) -> Tensor:
@@ -127,7 +136,10 @@ class Denoiser(nn.Module):
         Returns:
             [B, F, C, h, w].
         """
-        x = self.base.patchify_proj(to_tokens(noisy)) + prefill.token_bias
+        anchor, center, seen = self.anchor, prefill.center, noisy
+        if anchor is not None and center is not None:
+            seen = anchor.deviation(noisy, timestep, center)
+        x = self.base.patchify_proj(to_tokens(seen)) + prefill.token_bias
         shared, embedded_time = self.base.adaln_single(timestep, prefill.time_bias)
         adapters = self._adapters()
         for layer, block in enumerate(self.base.blocks):
@@ -139,7 +151,10 @@ class Denoiser(nn.Module):
             x = block(x, modulated, modulation, self.noisy_rope, context, text)
             if layer in adapters:
                 x = adapters[layer](x, prefill.audio[layer], prefill.expression)
-        return from_tokens(self.base.output(x, embedded_time), noisy.shape[-2:])
+        made = from_tokens(self.base.output(x, embedded_time), noisy.shape[-2:])
+        if anchor is None or center is None:
+            return made
+        return anchor.velocity(seen, timestep, center, made)
 
     def forward(self, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """As training sees it: `velocity` with its own `prefill`."""

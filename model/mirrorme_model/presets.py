@@ -117,7 +117,9 @@ def _tiny() -> ModelConfig:
         preset="tiny",
         video=VideoConfig(height_px=64, width_px=64),
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
-        dit=DitConfig(num_layers=2, num_heads=2, head_dim=16, text=None, audio_layers=(0, 1)),
+        dit=DitConfig(
+            num_layers=2, num_heads=2, head_dim=16, text=None, audio_layers=(0, 1), anchor=True
+        ),
         audio=AudioConfig(
             sample_rate_hz=16000,
             backbone=BackboneConfig(
@@ -156,7 +158,12 @@ def _demo() -> ModelConfig:
         video=VideoConfig(height_px=256, width_px=256),
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
         dit=DitConfig(
-            num_layers=6, num_heads=4, head_dim=64, text=None, audio_layers=(0, 1, 2, 3, 4)
+            num_layers=6,
+            num_heads=4,
+            head_dim=64,
+            text=None,
+            audio_layers=(0, 1, 2, 3, 4),
+            anchor=True,
         ),
         audio=AudioConfig(
             sample_rate_hz=16000,

@@ -34,11 +34,13 @@ def at_once(denoiser: Denoiser, noisy: Tensor, timestep: Tensor, conditions: Con
     num_motion, num_noisy = conditions.motion.shape[1], noisy.shape[1]
     size = noisy.shape[-2] * noisy.shape[-1]
     clean = torch.cat((conditions.identity[:, None], conditions.motion), dim=1)
+    assert denoiser.anchor is not None and prefill.center is not None
+    seen = denoiser.anchor.deviation(noisy, timestep, prefill.center)
     types = denoiser.token_types[[IDENTITY] + [MOTION] * num_motion][:, None]
     x = torch.cat(
         (
             base.patchify_proj(to_tokens(clean)) + types,
-            base.patchify_proj(to_tokens(noisy)) + prefill.token_bias,
+            base.patchify_proj(to_tokens(seen)) + prefill.token_bias,
         ),
         dim=1,
     ).flatten(1, 2)[:, :, None]
@@ -63,7 +65,8 @@ def at_once(denoiser: Denoiser, noisy: Tensor, timestep: Tensor, conditions: Con
             frames = adapters[str(layer)](frames, prefill.audio[layer], prefill.expression)
             x = torch.cat((x[:, :num_clean], frames.flatten(1, 2)[:, :, None]), dim=1)
     tokens = base.output(x, embedded)[:, num_clean:, 0].unflatten(1, (num_noisy, size))
-    return from_tokens(tokens, noisy.shape[-2:])
+    made = from_tokens(tokens, noisy.shape[-2:])
+    return denoiser.anchor.velocity(seen, timestep, prefill.center, made)
 
 
 @torch.no_grad()

@@ -6,11 +6,15 @@ the code is one. Loss: |v - (noise - data)|^2 at x_t = (1 - t) data + t noise (L
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
+from mirrorme_model.anchor import Anchor
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.denoiser import Prefill
 from torch import Tensor, nn
 
+from mirrorme_training.anchor_fit import fit_anchor
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.flow_batch import (
@@ -28,6 +32,8 @@ from mirrorme_training.rollout import even_sigmas
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_head import SpeechHead, mouth_shapes
 from mirrorme_training.stage import Picture, averaged_copy
+
+_ANCHOR_CHUNKS = 1024
 
 
 class FlowStage:
@@ -75,6 +81,9 @@ class FlowStage:
     def advance(self, step: int) -> None:
         """See `Stage`."""
         self.bank.advance(step)
+        anchor = self.model.denoiser.anchor
+        if step == 0 and anchor is not None and not anchor.log_std.any():
+            self._fit(anchor)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
@@ -114,6 +123,18 @@ class FlowStage:
         velocity = self.model.denoiser.velocity(noisy, times, prefill).float()
         errors = (velocity - (noise - batch.target)).square()
         return (errors * self._channel_weights).mean(dim=2, keepdim=True)
+
+    def _fit(self, anchor: Anchor) -> None:
+        """Fits a fresh anchor; training starts at its guess."""
+        few = dataclasses.replace(
+            self._config, batch=_ANCHOR_CHUNKS // self._config.chunks_per_clip
+        )
+        generator = torch.Generator(self.bank["latents"].device).manual_seed(0)
+        batch = draw_chunks(self.bank, self.model.config, few, generator)
+        motion = noised_motion(batch.motion, few, generator)
+        fit_anchor(anchor, batch.identity, motion, batch.target)
+        nn.init.zeros_(self.model.denoiser.base.proj_out.weight)
+        self.average.denoiser.load_state_dict(self.model.denoiser.state_dict())
 
     def encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
         """Audio tokens of the batch's windows, `[B / S, K, tokens, C]`, heard anew."""
