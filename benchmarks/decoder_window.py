@@ -118,6 +118,8 @@ def main() -> None:
             else random_latents(options.side, options.latents)
         )
         job = Job(vae, latents, options.chunk_latents, margin)
+        if len(job.starts()) < 2:
+            raise SystemExit(f"a clip of {options.latents} latents has no seam: take more")
         whole = vae.decode(latents).clamp(-1, 1)
         rows = []
         for lookahead, context in itertools.product(options.lookaheads, options.contexts):
