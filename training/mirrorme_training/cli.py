@@ -80,6 +80,35 @@ def preview(
         click.echo(f"  {text}")
 
 
+@main.command("publish")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="weights/demo.safetensors is what `make export` takes.",
+)
+def publish(checkpoint: Path, output: Path) -> None:
+    """Write a CHECKPOINT in half precision, as it is shipped."""
+    from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+    from mirrorme_model.errors import CheckpointError
+
+    try:
+        held = load_checkpoint(checkpoint)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(
+            output,
+            held.model,
+            trained=held.trained,
+            provenance=held.provenance,
+            dtype="float16",
+        )
+    except (CheckpointError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")
+
+
 main.add_command(speech)
 main.add_command(paint)
 main.add_command(run)
