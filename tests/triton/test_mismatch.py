@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,43 @@ async def test_no_server(models: Path) -> None:
     options = TritonOptions(("127.0.0.1:9",), start_timeout_s=0.5)
     with pytest.raises(EngineUnavailable, match=r"no Triton server within 0.5 s: .*127.0.0.1:9"):
         await open_triton_engines(models, options)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda m: dataclasses.replace(m, weights_sha256="c" * 64),
+            f"the manifest {'c' * 64}",
+        ),
+        (lambda m: change_denoiser(m, sha256="d" * 64), f"the manifest {'d' * 64}"),
+        (
+            lambda m: change_denoiser(m, name="other", file="other/1/model.onnx"),
+            "model other: missing on the server",
+        ),
+        (
+            lambda m: change_denoiser(m, file="denoiser/2/model.onnx"),
+            "the server has versions 1, the manifest version 2",
+        ),
+    ],
+    ids=["weights", "stale", "missing", "version"],
+)
+def test_the_gateway_does_not_start(
+    manifest: Manifest,
+    server: TritonProcess,
+    tmp_path: Path,
+    change: Callable[[Manifest], Manifest],
+    said: str,
+) -> None:
+    change(manifest).save(tmp_path)
+    command = [sys.executable, "-m", "mirrorme_service", f"--engines={tmp_path}"]
+    command += ["--platform=triton", f"--triton-endpoints={server.address}"]
+    command += ["--port=0", "--metrics-port=0"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    told = ended.stdout + ended.stderr
+    assert "cannot start" in told and server.address in told and said in told
+    assert "Traceback" not in told
 
 
 def test_damaged_file_ends_the_server(models: Path, tmp_path: Path) -> None:
