@@ -56,7 +56,7 @@ test-slow: setup ## The long tests
 test-tensorrt: $(REPOSITORY)/demo/manifest.json ## Build the demo's plans for two GPUs, without one
 	$(BIN)/pytest -rs -m 'tensorrt or gpu' --timeout 600 tests/tensorrt $(ARGS)
 
-test-triton: setup ## The tests that need a Triton server; installs one
+test-triton: $(REPOSITORY)/demo/manifest.json ## The tests that need a Triton server; installs one
 	$(TRITON) install
 	$(BIN)/pytest -m triton --timeout 600 $(ARGS)
 
