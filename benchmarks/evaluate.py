@@ -24,6 +24,7 @@ from evaluation.pictures import Pictures
 from evaluation.report import html_table, terminal_table
 from evaluation.results import update_document, write_evaluation
 from evaluation.row import Row
+from evaluation.scale import QUICK, SMOKE, WHOLE, Scale
 from evaluation.speech_measures import Takes, measure_human, measure_lips, measure_seams
 from evaluation.studio import Studio
 from gateway_process import running_gateway
@@ -55,6 +56,7 @@ GROUPS = (
     help="Where the engines come from: its VAE is measured in torch, too.",
 )
 @click.option("--quick", is_flag=True, help="Few people, one minute of drift: 4 minutes.")
+@click.option("--smoke", is_flag=True, help="Only to see that it runs: the figures mean nothing.")
 @click.option("--only", metavar="GROUP,…", help=f"Some of {', '.join(GROUPS)}.")
 @click.option(
     "--recordings",
@@ -74,6 +76,7 @@ def main(
     engines: Path,
     checkpoint: Path,
     quick: bool,
+    smoke: bool,
     only: str | None,
     recordings: Path,
     output: Path,
@@ -82,19 +85,24 @@ def main(
     groups = tuple(only.split(",")) if only else GROUPS
     if unknown := set(groups) - set(GROUPS):
         raise click.UsageError(f"unknown: {', '.join(sorted(unknown))}; want {', '.join(GROUPS)}")
+    scale = SMOKE if smoke else QUICK if quick else WHOLE
     console = Console(highlight=False)
     start_s = time.monotonic()
     manifest = Manifest.load(engines)
     vae = find_vae(manifest, checkpoint, console)
     pictures = Pictures(output)
-    rows = asyncio.run(evaluate(engines, vae, pictures, console, groups, recordings, quick=quick))
+    rows = asyncio.run(evaluate(engines, vae, pictures, console, groups, recordings, scale))
     console.print(terminal_table(rows))
     model = {
         "preset": manifest.preset,
         "trained": manifest.trained,
         "weights_sha256": manifest.weights_sha256,
     }
-    run = {"quick": quick, "groups": groups, "minutes": round((time.monotonic() - start_s) / 60, 1)}
+    run = {
+        "scale": scale.name,
+        "groups": groups,
+        "minutes": round((time.monotonic() - start_s) / 60, 1),
+    }
     paths = [write_evaluation(output / "evaluation.json", model, run, rows)]
     paths.append(pictures.write_page(html_table(rows)))
     if record:
@@ -112,7 +120,9 @@ def find_vae(manifest: Manifest, checkpoint: Path, console: Console) -> VideoVae
     else:
         model = AvatarModel.random(preset(manifest.preset), 0)
     if model is None or model.weights_sha256() != manifest.weights_sha256:
-        console.print(f"[yellow]{checkpoint} is not what the engines come from: no VAE figures[/]")
+        console.print(
+            f"[yellow]the engines' weights are not those of {checkpoint}: no VAE figures[/]"
+        )
         return None
     return model.vae
 
@@ -124,8 +134,7 @@ async def evaluate(
     console: Console,
     groups: tuple[str, ...],
     recordings: Path,
-    *,
-    quick: bool,
+    scale: Scale,
 ) -> list[Row]:
     """Runs the groups in order."""
     torch.set_grad_enabled(False)
@@ -135,7 +144,7 @@ async def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         async with running_gateway(engines, Path(folder) / "gateway.log") as gateway:
             served = (await gateway.client.capabilities()).presets[0]
-            studio = Studio(gateway.client, served, engines, vae, pictures, console, quick=quick)
+            studio = Studio(gateway.client, served, engines, vae, pictures, console, scale)
             for name, measure in measures(studio, recordings).items():
                 if name not in groups:
                     continue

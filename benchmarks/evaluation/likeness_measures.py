@@ -44,7 +44,7 @@ async def measure_reconstruction(studio: Studio) -> list[Row]:
 
 
 async def _reconstruction(studio: Studio, engines: EngineSet, vae: VideoVae) -> list[Row]:
-    seeds = people(8 if studio.quick else 40)
+    seeds = people(studio.scale.reconstructed)
     stills = []
     for seed in seeds:
         picture = studio.portrait(seed)
@@ -96,8 +96,8 @@ async def _clip_psnr_db(studio: Studio, engines: EngineSet, vae: VideoVae, seed:
 
 async def measure_identity(studio: Studio) -> list[Row]:
     """Frames of many people against their portraits."""
-    seeds = people(100)
-    used = seeds[:12] if studio.quick else seeds
+    seeds = people(studio.scale.portraits)
+    used = seeds[: studio.scale.recognised]
     studio.say(f"draw {len(seeds)} portraits")
     rests = [render(person(seed), rest_pose(1), studio.size_px) for seed in seeds]
     boxes = [rest.face_box_px[0].double().numpy() for rest in rests]
@@ -158,9 +158,9 @@ async def measure_identity(studio: Studio) -> list[Row]:
             unit="dB",
         ),
         Row(
-            "identity", "recognised among 100",
+            "identity", f"recognised among {len(seeds)}",
             "share of frames whose head (16 by 16 fields of mean colour, where the portrait has "
-            "its head) is nearest to the right one of 100 portraits", made_right, truth_right,
+            "its head) is nearest to the right one of the portraits", made_right, truth_right,
             control=noise_right, control_is="white noise", at_least=0.99,
         ),
     ]  # fmt: skip
@@ -189,12 +189,11 @@ def _recognised(
 
 async def measure_drift(studio: Studio) -> list[Row]:
     """One long stream: its end against its beginning."""
-    minutes = 1 if studio.quick else 10
-    part_s = 15 if studio.quick else 60
+    length_s, part_s = studio.scale.drift_s, studio.scale.drift_part_s
     seed = people(1)[0]
-    studio.say(f"stream {minutes} minutes")
+    studio.say(f"stream {length_s} s")
     speech = recite(READERS[0]).samples
-    samples = np.resize(speech, minutes * 60 * 16000)
+    samples = np.resize(speech, length_s * 16000)
     every = 12
     made = await studio.stream(seed, samples, every=every)
     rest = render(person(seed), rest_pose(1), studio.size_px)
@@ -204,7 +203,7 @@ async def measure_drift(studio: Studio) -> list[Row]:
     first = moved_psnr_db(made[:count], picture, counted)
     last = moved_psnr_db(made[-count:], picture, counted)
     faded = (0.97 * made[-count:]).astype(np.uint8)
-    studio.pictures.strips("drift", f"{minutes} minutes of one stream", [made])
+    studio.pictures.strips("drift", f"{length_s} s of one stream", [made])
     acted = render(person(seed), talking_poses(3, 48), studio.size_px).frames.numpy()
     truth = abs(
         moved_psnr_db(acted[:24], picture, counted) - moved_psnr_db(acted[24:], picture, counted)
@@ -213,7 +212,7 @@ async def measure_drift(studio: Studio) -> list[Row]:
         Row(
             "drift", "loss over the stream, dB",
             f"identity's PSNR (movement removed) of the first {part_s} s less that of the last "
-            f"{part_s} s of {minutes} minutes in one stream, two frames a second; truth: two "
+            f"{part_s} s of {length_s} s in one stream, two frames a second; truth: two "
             "halves of 48 rendered poses", first - last, truth,
             control=first - moved_psnr_db(faded, picture, counted), control_is="3 % darker",
             at_most=0.5, unit="dB", note=f"first {first:.1f} dB, last {last:.1f} dB",

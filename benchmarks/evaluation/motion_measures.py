@@ -30,15 +30,13 @@ _SWEEP_FRAMES = 48
 _SWEEPS = 2
 _LEAD_FRAMES = 8
 """A sweep is measured from the second chunk on."""
-_CONTROL_POSES = 720
-_IDLE_FRAMES = 720
 
 
 async def measure_hands(studio: Studio) -> list[Row]:
     """Hands given as keypoints."""
     columns: dict[str, list[np.ndarray]] = {}
     sizes: list[np.ndarray] = []
-    for index, seed in enumerate(people(1 if studio.quick else 4, first=20)):
+    for index, seed in enumerate(people(studio.scale.gesturing, first=20)):
         studio.say(f"person {seed} moves both hands")
         given = _gesturing(seed, 0, studio.size_px, still=True)
         acted, others = (
@@ -103,10 +101,9 @@ async def measure_controls(studio: Studio) -> list[Row]:
     truth: dict[str, list[float]] = {}
     idle: dict[str, list[float]] = {}
     slopes: dict[str, list[float]] = {}
-    for seed in people(1 if studio.quick else 2, first=30):
+    for seed in people(studio.scale.steered, first=30):
         studio.say(f"fit readers of {len(studio.controls)} controls on renderings of person {seed}")
-        num_poses = _CONTROL_POSES * 2 // 3 if studio.quick else _CONTROL_POSES
-        reader = ControlReader(person(seed), studio.size_px, num_poses)
+        reader = ControlReader(person(seed), studio.size_px, studio.scale.control_poses)
         resting = reader.read(await studio.stream(seed, silence(_SWEEP_FRAMES)))
         studio.say("sweep each control")
         for name in studio.controls:
@@ -119,7 +116,7 @@ async def measure_controls(studio: Studio) -> list[Row]:
             made.setdefault(name, []).append(correlation(read, asked))
             slopes.setdefault(name, []).append(float(np.polyfit(asked, read, 1)[0]))
             idle.setdefault(name, []).append(correlation(resting[name][_LEAD_FRAMES:], asked))
-            if not studio.quick:
+            if studio.scale.true_sweeps:
                 acted = _acted_sweep(seed, name, values[::2], studio.size_px)
                 read = reader.read(acted)[name]
                 truth.setdefault(name, []).append(correlation(read, values[::2]))
@@ -171,11 +168,12 @@ def _acted_sweep(seed: int, name: str, values: Curve, size_px: int) -> Frames:
 async def measure_idle(studio: Studio) -> list[Row]:
     """Half a minute of silence."""
     closed, breaths, blinks = [], [], []
-    for seed in people(1 if studio.quick else 2):
+    num_frames = 24 * studio.scale.idle_s
+    for seed in people(studio.scale.idling):
         face = studio.face_reader(seed)
-        studio.say(f"person {seed} is silent for {_IDLE_FRAMES // 24} s")
-        made = await studio.stream(seed, silence(_IDLE_FRAMES))
-        num_acted = _IDLE_FRAMES // 2 if studio.quick else _IDLE_FRAMES
+        studio.say(f"person {seed} is silent for {studio.scale.idle_s} s")
+        made = await studio.stream(seed, silence(num_frames))
+        num_acted = 24 * studio.scale.true_idle_s
         acted = render(person(seed), silent_pose(seed, num_acted), studio.size_px).frames.numpy()
         still = np.repeat(studio.portrait(seed)[None], 240, axis=0)
         shown = (made, acted, still)
@@ -184,7 +182,7 @@ async def measure_idle(studio: Studio) -> list[Row]:
         breaths.append([breathing(frames) for frames in shown])
         blinks.append(
             [
-                count_blinks(reading.eyes_closed) * _IDLE_FRAMES / len(frames)
+                count_blinks(reading.eyes_closed) * num_frames / len(frames)
                 for reading, frames in zip(readings, shown, strict=True)
             ]
         )

@@ -39,10 +39,9 @@ def update_document(
     before, rest = text.split(_BEGIN)
     _, after = rest.split(_END)
     trained = "trained" if model["trained"] else "random weights"
-    depth = "quick" if run["quick"] else "whole"
     head = (
         f"{_now()}, preset {model['preset']}, weights {model['weights_sha256'][:12]} ({trained}), "
-        f"{depth} evaluation, {run['minutes']} minutes."
+        f"{run['scale']} evaluation, {run['minutes']} minutes."
     )
     path.write_text(f"{before}{_BEGIN}\n{head}\n\n{markdown_table(rows)}\n{_END}{after}")
     return path

@@ -54,7 +54,7 @@ class Takes:
     async def all(self) -> list[Take]:
         """One a reader, each of another person."""
         if self._takes is None:
-            count = 2 if self._studio.quick else len(READERS)
+            count = min(self._studio.scale.recitals, len(READERS))
             self._takes = [await self._take(index) for index in range(count)]
         return self._takes
 
@@ -161,7 +161,7 @@ async def measure_human(studio: Studio, takes: Takes, paths: Sequence[Path]) -> 
     known = await takes.all()
     references = [(take.recital.samples, take.openings["truth"]) for take in known]
     heard, clips = [], []
-    for index, path in enumerate(paths[:2] if studio.quick else paths):
+    for index, path in enumerate(paths[: studio.scale.recordings]):
         seed = people(1, first=index % len(known))[0]
         studio.say(f"person {seed} says {path.name}")
         samples = _recording(path)
@@ -182,7 +182,7 @@ async def measure_human(studio: Studio, takes: Takes, paths: Sequence[Path]) -> 
     rotated = [
         (samples, clips[(index + 1) % len(clips)][1]) for index, (samples, _) in enumerate(clips)
     ]
-    control_r, _ = _with_loudness(rotated, made_lag)
+    control_r = _with_loudness(rotated, made_lag)[0] if len(clips) > 1 else None
     made_rest, made_count = _rest_share(clips)
     truth_rest, _ = _rest_share(references)
     return [

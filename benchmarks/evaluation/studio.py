@@ -20,14 +20,13 @@ from PIL import Image
 from rich.console import Console
 
 from evaluation.pictures import Pictures
+from evaluation.scale import Scale
 
 Frames = NDArray[np.uint8]
 """[T, H, W, 3]"""
 SAMPLE_RATE_HZ = 16_000
 _PIECE_SAMPLES = 1600
 _VAE_FRAMES = 65
-_FITTING_POSES = 320
-_FITTING_POSES_QUICK = 220
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Studio:
         vae: VideoVae | None,
         pictures: Pictures,
         console: Console,
-        *,
-        quick: bool,
+        scale: Scale,
     ) -> None:
         """`vae` None: figures through it are left out."""
         self._client = client
@@ -58,7 +56,7 @@ class Studio:
         self._readers: dict[int, FaceReader] = {}
         self.engines = engines
         self.pictures = pictures
-        self.quick = quick
+        self.scale = scale
         self.size_px = preset.frame_size.width_px
         self.chunk_frames = preset.timing.chunk_frames
         self.controls = tuple(control.name for control in preset.controls)
@@ -77,7 +75,7 @@ class Studio:
         """Fitted once a person."""
         if seed not in self._readers:
             self.say(f"fit measures on renderings of person {seed}")
-            count = _FITTING_POSES_QUICK if self.quick else _FITTING_POSES
+            count = self.scale.fitting_poses
             self._readers[seed] = FaceReader(person(seed), self.size_px, count)
         return self._readers[seed]
 

@@ -72,6 +72,8 @@ def lips_that_closed(opening: Curve, spans: Sequence[VisemeSpan]) -> list[bool]:
         if span.viseme != "pp":
             continue
         first = max(0, int(np.floor(span.start_s * FRAME_RATE - 0.5)))
+        if first >= len(opening):
+            break
         last = min(len(opening) - 1, int(np.ceil(span.end_s * FRAME_RATE - 0.5)))
         closed.append(bool(opening[first : last + 1].min() < CLOSED_RATIO))
     return closed
