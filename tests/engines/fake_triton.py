@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -27,6 +28,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.open = asyncio.Event()
         """While it is clear, calls wait."""
         self.open.set()
+        self.shared_memory: Path | None = None
+        """Where it looks for regions; None: it offers none."""
+        self.regions: set[str] = set()
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -71,6 +75,24 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             config.parameters[key].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
 
+    async def SystemSharedMemoryRegister(self, request, context):
+        if self.shared_memory is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "shared memory is not allowed")
+        if not (self.shared_memory / request.key.removeprefix("/")).exists():
+            await context.abort(grpc.StatusCode.INTERNAL, "Unable to open shared memory region")
+        self.regions.add(request.name)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(self, request, context):
+        self.regions.discard(request.name)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
+
+    async def SystemSharedMemoryStatus(self, request, context):
+        response = service_pb2.SystemSharedMemoryStatusResponse()
+        for name in self.regions:
+            response.regions[name].name = name
+        return response
+
     async def ModelInfer(self, request, context):
         self.num_calls += 1
         self.timeouts_us.append(request.parameters["timeout"].int64_param)
@@ -83,6 +105,19 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         for tensor in spec.outputs:
             shape = wire_shape(tensor, batch_size)
             response.outputs.add(name=tensor.name, datatype=DATATYPES[tensor.dtype], shape=shape)
-            response.raw_output_contents.append(np.ones(shape, tensor.dtype).tobytes())
+            ones = np.ones(shape, tensor.dtype).tobytes()
+            wanted = next(output for output in request.outputs if output.name == tensor.name)
+            if "shared_memory_region" not in wanted.parameters:
+                response.raw_output_contents.append(ones)
+                continue
+            name = wanted.parameters["shared_memory_region"].string_param
+            if name not in self.regions:
+                words = f"Unable to find shared memory region: '{name}'"
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, words)
+            assert self.shared_memory is not None
+            with (self.shared_memory / name).open("r+b") as file:
+                file.seek(wanted.parameters["shared_memory_offset"].int64_param)
+                file.write(ones)
+            response.raw_output_contents.append(b"")
         self.num_answered += 1
         return response
