@@ -78,7 +78,6 @@ class SourceVideo:
         self.damage = None
         try:
             with av.open(str(self.path)) as container:
-                container.streams.video[0].thread_type = "AUTO"
                 for time_s, frame in _timed(container.decode(video=0)):
                     if shown is not None:
                         number_to = _first_after((shown_s + time_s) / 2 - self._start)
@@ -165,7 +164,7 @@ def _upright(frame: VideoFrame, ratio: float, max_side_px: int | None) -> Pixels
     scale = min(1.0, max_side_px / max(width, height)) if max_side_px else 1.0
     shaped = frame.reformat(
         max(1, round(width * scale)), max(1, round(height * scale)), "rgb24",
-        interpolation="AREA" if scale < 1 else "BICUBIC",
+        interpolation="AREA" if scale < 1 else "BICUBIC", threads=1,
     )  # fmt: skip
     turns = round(frame.rotation / 90)
     return np.ascontiguousarray(np.rot90(shaped.to_ndarray(), turns), np.uint8)
