@@ -89,6 +89,24 @@ def test_each_stage_trains_its_own_part(runs: Path) -> None:
     assert hands.output.weight.any()
 
 
+def test_a_stage_may_set_the_sampler(runs: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "one_step.toml"
+    bank = "{ num_clips = 2, renew_every_steps = 0, window_latents = 3 }"
+    recipe.write_text(
+        f"[body]\nbank = {bank}\nbatch = 1\nchunks_per_clip = 1\ntime_shift = 1e5\n"
+        "sigmas = [1.0, 0.0]\nstrip_steps = 0\n"
+    )
+    arguments = ["run", "body", "--config", str(recipe), "--data", str(runs / "data")]
+    init = ["--init", str(runs / "face" / "checkpoint.safetensors")]
+    result = CliRunner().invoke(
+        main, [*arguments, *init, "--output", str(tmp_path / "run"), "--steps", "1"]
+    )
+    assert result.exit_code == 0, result.output
+    model = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").model
+    assert model.config.sigmas == (1.0, 0.0)
+    assert model.denoiser.config.num_steps == 1
+
+
 def test_latents_of_the_vae_are_normalised(runs: Path) -> None:
     scale = load_checkpoint(runs / "vae" / "checkpoint.safetensors").model.vae.scale
     assert not torch.equal(scale.std, torch.ones_like(scale.std))

@@ -151,7 +151,8 @@ class FlowStage:
 
     def strip(self) -> Picture:
         """See `Stage`."""
-        sigmas = even_sigmas(self._config.strip_steps)
+        steps = self._config.strip_steps
+        sigmas = even_sigmas(steps) if steps else None
         given = self._config.dropout.hands < 1
         return flow_strip(self.average, self.bank, sigmas, hands=given)
 

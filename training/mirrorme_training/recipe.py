@@ -134,7 +134,10 @@ class FlowStageConfig:
     motion_offset: float = 0.05
     """Deviation of a shift of whole channels of it, as drift makes."""
     time_shift: float = 1.0
-    """s of t' = s t / (1 + (s - 1) t): above 1 there is more noise (Esser et al., 2024)."""
+    """s of t' = s t / (1 + (s - 1) t): above 1 there is more noise (Esser et al., 2024). Very large:
+    t is 1, and the denoiser learns the mean of what can follow, which one step samples."""
+    sigmas: tuple[float, ...] | None = None
+    """Noise levels of the sampler that is stored with the weights; None: as in the checkpoint."""
     face_weight: float = 0.0
     mouth_weight: float = 2.0
     speech_weight: float = 0.3
@@ -146,7 +149,7 @@ class FlowStageConfig:
     augment: bool = True
     """Rooms, noise, lines and levels on the speech."""
     strip_steps: int = 12
-    """Of the sampler that draws strips."""
+    """Of the sampler that draws strips; 0: the checkpoint's own."""
 
 
 @dataclass(frozen=True)

@@ -107,12 +107,23 @@ def open_source(folder: Path, device: torch.device) -> ClipSource:
 def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
     if request.init is not None:
         checkpoint = load_checkpoint(request.init)
-        return checkpoint.model, checkpoint.provenance
+        return _with_sigmas(checkpoint.model, request.config), checkpoint.provenance
     if request.stage != "vae":
         raise RunError(f"stage {request.stage} wants --init, the checkpoint of the stage before it")
     settings = _model_settings(request.config)
     config = preset(settings.preset, width_px=settings.width_px, height_px=settings.height_px)
     return AvatarModel.random(config, request.options.seed, zero_adapters=True), None
+
+
+def _with_sigmas(model: AvatarModel, stage: StageConfig) -> AvatarModel:
+    if isinstance(stage, VaeStageConfig):
+        return model
+    flow = stage.flow if isinstance(stage, DistillStageConfig) else stage
+    if flow.sigmas is None:
+        return model
+    changed = AvatarModel(dataclasses.replace(model.config, sigmas=flow.sigmas))
+    changed.load_state_dict(model.state_dict())
+    return changed.eval()
 
 
 def _model_settings(config: StageConfig) -> ModelSettings:

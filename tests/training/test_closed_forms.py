@@ -1,0 +1,62 @@
+"""What training starts from is the best that closed forms give."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from mirrorme_model.anchor import Anchor
+from mirrorme_model.vae import VideoVae
+from mirrorme_model.vae_config import tiny_vae_config
+from mirrorme_training.anchor_fit import fit_anchor
+from mirrorme_training.basis_fit import fit_basis
+from mirrorme_training.clip_bank import ClipBank, Record
+from mirrorme_training.clip_casting import to_video
+from mirrorme_training.recipe import BankConfig
+from torch import Tensor
+
+NUM_CLIPS = 40
+NUM_PATTERNS = 6
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def few_patterns(number: int) -> Record:
+    """Clips `[9, 64, 64, 3]` whose blocks are mixes of a few patterns, moving in 8 frames."""
+    patterns = normal(NUM_PATTERNS, 8, 32, 32, 3, seed=0)
+    shares = normal(2, 2, NUM_PATTERNS, seed=number + 1)
+    blocks = torch.einsum("ijp,ptyxc->tiyjxc", shares, patterns).reshape(8, 64, 64, 3)
+    pixels = (127.5 + 12 * blocks).round().clamp(0, 255).to(torch.uint8)
+    return {
+        "frames": torch.cat([pixels[:1], pixels]),
+        "masks": torch.zeros(9, 2, 16, 16, dtype=torch.uint8),
+    }
+
+
+def test_basis_finds_what_pictures_are_made_of() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)
+    vae = VideoVae(config).requires_grad_(False)
+    bank = ClipBank(BankConfig(num_clips=NUM_CLIPS, renew_every_steps=0), few_patterns)
+    bank.advance(0)
+    unseen = to_video(few_patterns(NUM_CLIPS + 3)["frames"])[None]
+    before = (vae.decode(vae.encode(unseen).mean) - unseen)[:, :, 1:].std()
+    fit_basis(vae, bank, seed=0)
+    after = (vae.decode(vae.encode(unseen).mean) - unseen)[:, :, 1:].std()
+    assert after < 0.02 < 0.1 < before
+    assert vae.channel_amplitudes()[:NUM_PATTERNS].min() > 10 * vae.channel_amplitudes()[-1]
+
+
+def test_anchor_finds_the_mix_and_what_is_left() -> None:
+    identity, motion = normal(400, 3, 2, 2, seed=0), normal(400, 2, 3, 2, 2, seed=1)
+    mix = torch.tensor([[0.9, 0.3, 0.0], [0.1, 0.6, 0.8]])
+    std = torch.tensor([0.1, 0.3, 0.6])
+    portrait, last = mix[:, :, None, None]
+    target = (portrait * identity + last * motion[:, -1])[:, None]
+    target = target + std[:, None, None] * normal(400, 1, 3, 2, 2, seed=2)
+    anchor = Anchor(channels=3, width=8)
+    fit_anchor(anchor, identity, motion, target)
+    assert torch.allclose(anchor.mix, mix, atol=0.05)
+    assert torch.allclose(anchor.log_std.exp(), std, rtol=0.1)
