@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client import AnimationClient, pcm_s16le, rgb24
@@ -23,7 +28,7 @@ from mirrorme_service.config import ServiceConfig
 from mirrorme_service.server import Server
 
 from tests.service.gateway import NoFaces, speech
-from tests.triton.triton_process import TritonProcess
+from tests.triton.triton_process import SCRIPT, TritonProcess
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(600)]
 
@@ -157,3 +162,41 @@ async def test_sessions_outlive_a_killed_server(demo: Path, pair: list[TritonPro
         async with asyncio.timeout(120):
             while pair[0].counts("denoiser")[0] < 2:
                 assert largest_difference(await Sessions(client).run(), undisturbed) == 0
+
+
+def demo_command(demo: Path, output: Path) -> list[str]:
+    """What `make demo ENGINES=triton` runs."""
+    command = [sys.executable, str(SCRIPT), "with", f"--models={demo}", "--"]
+    return [
+        *command,
+        sys.executable,
+        str(ROOT / "examples/demo.py"),
+        f"--engines={demo}",
+        f"--output={output}",
+    ]
+
+
+def test_the_demo_on_triton(demo: Path, tmp_path: Path) -> None:
+    command = demo_command(demo, tmp_path / "demo.mp4")
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Triton 2." in ended.stdout
+    assert (tmp_path / "demo.mp4").stat().st_size > 10_000
+
+
+def test_ctrl_c_leaves_nothing_of_the_demo(demo: Path, tmp_path: Path) -> None:
+    command = demo_command(demo, tmp_path / "demo.mp4")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert "server ready" in process.stdout.readline()
+        running = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) not in (0, -signal.SIGINT)
+    # Triton, the stubs of its four models, the demo, its gateway, perhaps its client.
+    assert len(running) >= 7
+    _, alive = psutil.wait_procs(running, timeout=10)
+    assert not alive
+    assert not (tmp_path / "demo.mp4").exists()
