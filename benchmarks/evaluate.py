@@ -31,7 +31,7 @@ from gateway_process import running_gateway
 from mirrorme_engines.manifest import Manifest
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint
-from mirrorme_model.presets import preset
+from mirrorme_model.presets import PRESETS, preset
 from mirrorme_model.vae import VideoVae
 from rich.console import Console
 
@@ -115,9 +115,10 @@ def main(
 
 def find_vae(manifest: Manifest, checkpoint: Path, console: Console) -> VideoVae | None:
     """The VAE in torch, if it is that of the engines."""
-    if manifest.trained:
-        model = load_checkpoint(checkpoint).model if checkpoint.exists() else None
-    else:
+    model = None
+    if manifest.trained and checkpoint.exists():
+        model = load_checkpoint(checkpoint).model
+    elif not manifest.trained and manifest.preset in PRESETS:
         model = AvatarModel.random(preset(manifest.preset), 0)
     if model is None or model.weights_sha256() != manifest.weights_sha256:
         console.print(

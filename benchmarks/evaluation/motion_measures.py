@@ -18,7 +18,7 @@ from mirrorme_training.evaluation.fitting_poses import (
 from mirrorme_training.evaluation.hand_finder import find_keypoints, pck
 from mirrorme_training.evaluation.unseen import person
 from mirrorme_training.motion_gestures import hand_motion
-from mirrorme_training.portrait_pose import rest_pose
+from mirrorme_training.portrait_pose import CONTROL_INDEX, rest_pose
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 
 from evaluation.row import Row
@@ -101,12 +101,14 @@ async def measure_controls(studio: Studio) -> list[Row]:
     truth: dict[str, list[float]] = {}
     idle: dict[str, list[float]] = {}
     slopes: dict[str, list[float]] = {}
+    names = [name for name in studio.controls if name in CONTROL_INDEX]
+    strange = [name for name in studio.controls if name not in CONTROL_INDEX]
     for seed in people(studio.scale.steered, first=30):
-        studio.say(f"fit readers of {len(studio.controls)} controls on renderings of person {seed}")
+        studio.say(f"fit readers of {len(names)} controls on renderings of person {seed}")
         reader = ControlReader(person(seed), studio.size_px, studio.scale.control_poses)
         resting = reader.read(await studio.stream(seed, silence(_SWEEP_FRAMES)))
         studio.say("sweep each control")
-        for name in studio.controls:
+        for name in names:
             values = _sweep(name)
             frames = await studio.stream(
                 seed, silence(_SWEEP_FRAMES), directions=_directions(name, values)
@@ -144,7 +146,11 @@ async def measure_controls(studio: Studio) -> list[Row]:
                 control=float(np.mean(idle[name])), control_is="nothing asked", at_least=0.7,
                 note=f"read / asked {np.mean(slopes[name]):.2f}",
             )
-            for name in studio.controls
+            for name in names
+        ),
+        *(
+            Row("controls", name, "not measured", None, note="renderings do not know it")
+            for name in strange
         ),
     ]  # fmt: skip
 

@@ -66,15 +66,18 @@ def lagged(made: Curve, truth: Curve, lag_frames: int) -> float:
 
 
 def lips_that_closed(opening: Curve, spans: Sequence[VisemeSpan]) -> list[bool]:
-    """For each p, b and m whether a frame that it touches shows closed lips."""
+    """For each p, b and m whether a frame of its time shows closed lips.
+
+    A frame is of it when the frame's middle is at most half a frame outside.
+    """
     closed = []
     for span in spans:
         if span.viseme != "pp":
             continue
-        first = max(0, int(np.floor(span.start_s * FRAME_RATE - 0.5)))
+        first = max(0, int(np.ceil(span.start_s * FRAME_RATE - 1)))
         if first >= len(opening):
             break
-        last = min(len(opening) - 1, int(np.ceil(span.end_s * FRAME_RATE - 0.5)))
+        last = min(len(opening) - 1, int(np.floor(span.end_s * FRAME_RATE)))
         closed.append(bool(opening[first : last + 1].min() < CLOSED_RATIO))
     return closed
 

@@ -66,22 +66,31 @@ def without_mouth(mouth_mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return counted
 
 
-def thumbnails(frames: NDArray[np.uint8], face_box_px: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Features `[T, F]` that tell people apart: colours of 16 by 16 fields of the head's place."""
+def head_distances(
+    frames: NDArray[np.uint8], portrait: NDArray[np.uint8], face_box_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How unlike the portrait's head each frame is where that portrait has its head, `[T]`.
+
+    Heads are told apart by the mean colours of 16 by 16 fields; of the frame's places at most
+    `REACH_PX` away the one most alike counts.
+    """
+    wanted = _thumbnails(portrait[None], face_box_px)
+    places = [
+        _thumbnails(frames, face_box_px + np.array([right, down, right, down]))
+        for down in (-REACH_PX, 0, REACH_PX)
+        for right in (-REACH_PX, 0, REACH_PX)
+    ]
+    return np.min([((place - wanted) ** 2).mean(1) for place in places], axis=0)
+
+
+def _thumbnails(frames: NDArray[np.uint8], face_box_px: NDArray[np.float64]) -> NDArray[np.float64]:
     left, top, right, bottom = face_box_px
     half_x, half_y = 0.65 * (right - left), 0.65 * (bottom - top)
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2 - 0.15 * (bottom - top)
     rows = slice(max(0, round(middle_y - half_y)), round(middle_y + half_y))
     columns = slice(max(0, round(middle_x - half_x)), round(middle_x + half_x))
     part = torch.from_numpy(frames[:, rows, columns]).float().movedim(-1, 1)
-    small = functional.interpolate(part, _THUMBNAIL, mode="area")
-    return small.flatten(1).double().numpy()
-
-
-def nearest(features: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each row of `[T, F]` the index of the nearest of `[K, F]`."""
-    distances = ((features[:, None] - known[None]) ** 2).sum(-1)
-    return distances.argmin(1)
+    return functional.interpolate(part, _THUMBNAIL, mode="area").flatten(1).double().numpy()
 
 
 def _decibels(mean_square: float) -> float:

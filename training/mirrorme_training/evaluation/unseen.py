@@ -130,6 +130,9 @@ def recite(reader: Reader) -> Recital:
         samples = soxr.resample(speech.samples, speech.sample_rate_hz, SAMPLE_RATE_HZ)
         pieces += [samples * np.float32(_PEAK / (np.abs(samples).max() + 1e-9)), _silence()]
         phones += [Phone(p.name, p.start_s + start_s, p.end_s + start_s) for p in speech.phones]
+        # Said to be silent: without a sound in between, the mouth would only go on to the next.
+        pause_s = start_s + speech.duration_s
+        phones.append(Phone("", pause_s, pause_s + _PAUSE_S))
     joined = np.concatenate(pieces)
     num_frames = 8 * -(-len(joined) * FRAME_RATE // (8 * SAMPLE_RATE_HZ))
     samples = np.pad(joined, (0, num_frames * SAMPLE_RATE_HZ // FRAME_RATE - len(joined)))
