@@ -122,12 +122,13 @@ async def test_batches_join_calls_and_change_nothing(
 async def test_calls_at_once_never_stand_still(engines: EngineSet) -> None:
     """Triton's batcher can sleep for 500 ms beside a full queue and a free instance."""
     inputs = [make_inputs(engines.decoder.spec, 1 + i % 4, i) for i in range(6)]
-    longest_s = 0.0
+    rounds_s: list[float] = []
     for _ in range(20):
         started = time.monotonic()
         await asyncio.gather(*map(engines.decoder.infer, inputs))
-        longest_s = max(longest_s, time.monotonic() - started)
-    assert longest_s < 0.45
+        rounds_s.append(time.monotonic() - started)
+    # A busy machine may delay a round or two; the batcher would delay six of twelve.
+    assert sum(round_s >= 0.45 for round_s in rounds_s) <= 3
 
 
 @pytest.mark.parametrize("kind", ["faulty", "nan"])

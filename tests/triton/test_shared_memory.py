@@ -39,7 +39,7 @@ def nothing_is_left() -> Iterator[None]:
     assert regions() == before
 
 
-def options(server: TritonProcess, **given: int) -> TritonOptions:
+def options(server: TritonProcess, **given: float) -> TritonOptions:
     settings = {"shared_memory_min_bytes": 0, **given}
     return TritonOptions((server.address,), **settings)  # pyright: ignore
 
@@ -128,7 +128,7 @@ async def test_restart_in_mid_stream(models: Path, tmp_path: Path) -> None:
     plain = await open_triton_engines(models, options(server, shared_memory_bytes=0))
     undisturbed = await Sessions(plain).run()
     await plain.close()
-    engines = await open_triton_engines(models, options(server))
+    engines = await open_triton_engines(models, options(server, default_timeout_s=60))
     before = regions()
     sessions = Sessions(engines)
     running = asyncio.create_task(sessions.run(pause_s=0.02))
