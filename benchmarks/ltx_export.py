@@ -21,7 +21,9 @@ from machine import write_results
 from mirrorme_export.engine_graphs import EngineGraph
 from mirrorme_export.exporter import export_model
 from mirrorme_export.parity import ParityRow, measure_parity
+from mirrorme_export.streamed_graphs import streamed_graphs
 from mirrorme_export.weights import PublishedFiles, Shape, large_random_model, published_weights
+from mirrorme_model.model_weights import ModelWeights
 
 GIB = 2**30
 
@@ -35,14 +37,15 @@ class StepMeter:
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Surrounds one step."""
-        # Lets the kernel forget the peak so far.
-        Path("/proc/self/clear_refs").write_text("5")
+        # What was made since the last step: the engine's module, with its weights.
+        before_gib = _take_peak_gib()
         start_s = time.monotonic()
         yield
         step = {
             "step": name,
             "seconds": round(time.monotonic() - start_s, 1),
-            "peak_rss_gib": round(_memory_bytes("VmHWM") / GIB, 2),
+            "peak_rss_gib": _take_peak_gib(),
+            "peak_rss_before_gib": before_gib,
         }
         self.steps.append(step)
         print(step, flush=True)
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument(
         "--compare", action="append", default=[], help="engine to compare with torch, or all"
     )
+    parser.add_argument("--graphs-only", action="store_true", help="make modules, export nothing")
     options = parser.parse_args()
     shape = Shape()
     if options.base or options.wav2vec2:
@@ -64,6 +68,10 @@ def main() -> None:
         weights = published_weights("ltx-2b", shape, files)
     else:
         weights = large_random_model("ltx-2b", shape, seed=0)
+
+    if options.graphs_only:
+        measure_graphs(weights)
+        return
 
     def measure(graph: EngineGraph, path: Path, batches: tuple[int, ...]) -> list[ParityRow]:
         if not {graph.name, "all"} & set(options.compare):
@@ -88,7 +96,9 @@ def main() -> None:
         {
             "weights": "published" if options.base else "random",
             "seconds": round(sum(step["seconds"] for step in meter.steps), 1),
-            "peak_rss_gib": max(step["peak_rss_gib"] for step in meter.steps),
+            "peak_rss_gib": max(
+                max(step["peak_rss_gib"], step["peak_rss_before_gib"]) for step in meter.steps
+            ),
             "steps": meter.steps,
             "engine_bytes": sizes,
             "total_bytes": sum(sizes.values()),
@@ -99,6 +109,24 @@ def main() -> None:
         },
     )
     print(path)
+
+
+def measure_graphs(weights: ModelWeights) -> None:
+    """Makes each engine's module, without exporting it."""
+    peaks: dict[str, float] = {}
+    _take_peak_gib()
+    for graph in streamed_graphs(weights):
+        peaks[graph.name] = _take_peak_gib()
+        print(graph.name, peaks[graph.name], flush=True)
+        del graph
+    print(write_results("ltx_graphs", {"peak_rss_gib": peaks}))
+
+
+def _take_peak_gib() -> float:
+    """Peak resident memory since the last time."""
+    peak_gib = round(_memory_bytes("VmHWM") / GIB, 2)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_gib
 
 
 def _memory_bytes(field: str) -> int:

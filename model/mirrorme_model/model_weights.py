@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirrorme_model.adapter_checkpoint import AdapterCheckpoint, is_adapter_key
 from mirrorme_model.avatar import AvatarModel
@@ -153,8 +153,3 @@ def published_config(
 def _meta_model(config: ModelConfig) -> AvatarModel:
     with torch.device("meta"):
         return AvatarModel(config)
-
-
-def is_loaded(module: nn.Module) -> bool:
-    """True if no weight of a module is on the device `meta`."""
-    return not any(tensor.is_meta for tensor in module.state_dict().values())

@@ -62,7 +62,6 @@ class _Part:
     """The transformer or the VAE in one layout."""
 
     name: str
-    own_prefix: str
     own_shapes: Shapes
     names: dict[str, str]
     """Our names, without prefix, to the checkpoint's."""
@@ -97,7 +96,6 @@ def _open_single_file(path: Path, config: ModelConfig) -> TensorSource:
         found = stated.get(part.name, {})
         _check_part(part, source.shapes, found if isinstance(found, dict) else {}, str(path))
     names = {own: name for part in parts for own, name in part.names.items()}
-    assert len(names) == sum(len(part.names) for part in parts)
     wanted = {own: shape for part in parts for own, shape in part.own_shapes.items()}
     match_keys(
         wanted,
@@ -171,7 +169,6 @@ def _part(
 ) -> _Part:
     return _Part(
         name=name,
-        own_prefix=prefix,
         own_shapes={prefix + key: tuple(t.shape) for key, t in module.state_dict().items()},
         names={prefix + own: theirs for own, theirs in names.items()},
         settings=settings,

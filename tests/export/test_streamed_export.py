@@ -16,12 +16,14 @@ from click.testing import CliRunner
 from mirrorme_engines.manifest import Manifest
 from mirrorme_export import weights as export_weights
 from mirrorme_export.engine_graphs import engine_graph, engine_names
+from mirrorme_export.errors import InvalidRequest
 from mirrorme_export.exporter import Export, export_model
 from mirrorme_export.onnx_command import onnx_command
 from mirrorme_export.onnx_file import write_onnx
 from mirrorme_export.parity import BATCH_SIZES, measure_parity
 from mirrorme_export.streamed_graphs import streamed_graphs
 from mirrorme_model.adapter_checkpoint import save_adapters
+from mirrorme_model.checkpoint import save_checkpoint
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.model_weights import ModelWeights, random_weights
 from safetensors.torch import save_file
@@ -83,9 +85,6 @@ def light_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def light_weights() -> ModelWeights:
     config = light_config()
-    from mirrorme_export.engine_graphs import fewer_sigmas
-
-    assert fewer_sigmas(config.sigmas, 1) == (1.0, 0.0)
     backbone = dataclasses.replace(
         config.audio.backbone,
         conv_dim=(16,) * 7,
@@ -195,6 +194,21 @@ def test_published_weights_are_exported(
     assert manifest.weights_sha256 == model.weights_sha256()
     path = tmp_path / "ltx-2b/denoiser/1/model.onnx"
     assert all(row.passed for row in measure_parity(engine_graph(model, "denoiser"), path, (2,)))
+
+
+def test_a_whole_checkpoint_is_read_as_it_is_needed(
+    light_weights: ModelWeights, tmp_path: Path
+) -> None:
+    path = tmp_path / "whole.safetensors"
+    save_checkpoint(path, light_weights.load(), trained=True, provenance={})
+    shape = export_weights.Shape(width_px=64, chunk_latents=1)
+    opened = export_weights.large_checkpoint_model("ltx-2b", shape, path)
+    assert opened.trained
+    assert opened.config == shape.apply(light_weights.config)
+    for name in opened.source.shapes:
+        assert torch.equal(opened.source.read(name), light_weights.source.read(name)), name
+    with pytest.raises(InvalidRequest, match="is of preset 'ltx-2b', not 'demo'"):
+        export_weights.large_checkpoint_model("demo", shape, path)
 
 
 @pytest.mark.usefixtures("light_preset")

@@ -14,7 +14,6 @@ from mirrorme_model.errors import CheckpointError
 from mirrorme_model.model_weights import (
     PROMPT,
     ModelWeights,
-    is_loaded,
     joined_weights,
     model_shapes,
     published_config,
@@ -25,6 +24,7 @@ from mirrorme_model.published_wav2vec2 import PublishedWav2Vec2
 from mirrorme_model.tensor_source import JoinedSource, MemorySource, SafetensorsSource
 from mirrorme_model.text_embedding import read_text_embedding
 from safetensors.torch import save_file
+from torch import nn
 
 from tests.model.published_files import small_config
 from tests.model.small_models import every_feature
@@ -189,6 +189,10 @@ def test_files_that_are_no_text_embedding_are_refused(tmp_path: Path) -> None:
         path.write_text("a person talking")
         with pytest.raises(CheckpointError, match="cannot be read"):
             read_text_embedding(path, 12)
+
+
+def is_loaded(module: nn.Module) -> bool:
+    return not any(tensor.is_meta for tensor in module.state_dict().values())
 
 
 def test_parts_are_loaded_alone() -> None:
