@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mirrorme_training.clip_window import LEAD_LATENTS, TAIL_LATENTS
 from mirrorme_training.footage.clip_record import ClipNotes, ClipRecord
@@ -40,6 +41,8 @@ _STILL_MOUTH = 0.04
 _NEAR_SHARE = 0.65
 """In time if the correlation within the tolerated lag is this share of the greatest."""
 _SHARPNESS_EVERY_FRAMES = 6
+_MIN_TOUCH_FRAMES = 3
+"""Hands that are seen on the mouth for less are mistakes of the detector."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def _judge_pictures(
 def _hand_on_mouth(face: Points, hands: Points) -> NDArray[np.bool_]:
     lips = face[:, list(OUTER_LIPS), :2]
     low, high = lips.min(axis=1)[:, None, None], lips.max(axis=1)[:, None, None]
-    return np.all((hands > low) & (hands < high), axis=-1).any(axis=(1, 2))
+    touched = np.all((hands > low) & (hands < high), axis=-1).any(axis=(1, 2))
+    return np.asarray(ndimage.binary_opening(touched, np.ones(_MIN_TOUCH_FRAMES)), np.bool_)
 
 
 def _measure(footage: TakeFootage, voice: Voice, sharp: Points, config: FootageConfig) -> _Measured:

@@ -110,11 +110,14 @@ def decode_video(content: bytes, start: int, stop: int) -> NDArray[np.uint8]:
     """Frames `start` to `stop - 1`, `[T, H, W, 3]`."""
     shown: list[Pixels] = []
     with av.open(io.BytesIO(content), "r") as container:
+        # Clips are small: handing pictures between threads would cost more than decoding.
+        container.streams.video[0].codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(video=0)):
             if number >= stop:
                 break
             if number >= start:
-                shown.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                plain = frame.reformat(format="rgb24", threads=1)
+                shown.append(np.asarray(plain.to_ndarray(), np.uint8))
     return np.stack(shown)
 
 

@@ -31,7 +31,7 @@ class FootageConfig:
     """Pixels of the source to one of the clip, along a side."""
     max_turn_degrees: float = 40.0
     """Of the head, away from the camera."""
-    min_sharpness: float = 0.06
+    min_sharpness: float = 0.08
     """See `picture_quality.sharpness`."""
     min_speech: float = 0.3
     """Share of a clip's time."""
