@@ -21,7 +21,7 @@ RECORD_FORMAT = 1
 RECORD_SUFFIX = ".json"
 
 TensorRTModule = Literal["tensorrt", "tensorrt_rtx"]
-Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ MAX_LEVEL_ERROR: dict[LowType, float] = {"fp16": 0.5, "bf16": 1.5}
 """Mean absolute error of uint8 outputs, in levels of 255."""
 BATCH_SIZE = 2
 SEEDS = (11, 12)
-_MAX_EMBEDDED_BYTES = 1 << 30
+MAX_EMBEDDED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def save_lowered(
     lower_precision(model, low, level, emulate=emulate)
     tensors = (value.const_value for value in model.graph.initializers.values())
     size_bytes = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    external = target.name + EXTERNAL_DATA_SUFFIX if size_bytes > _MAX_EMBEDDED_BYTES else None
+    external = target.name + EXTERNAL_DATA_SUFFIX if size_bytes > MAX_EMBEDDED_BYTES else None
     ir.save(model, target, external_data=external)
 
 

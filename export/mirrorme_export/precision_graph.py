@@ -102,8 +102,13 @@ def _floats(node: ir.Node) -> list[ir.Value]:
 
 
 def _is_constant(value: ir.Value) -> bool:
+    """A weight, stored as it is or transposed on its way to the product."""
     producer = value.producer()
-    return value.is_initializer() or (producer is not None and producer.op_type == "Constant")
+    if producer is None:
+        return value.is_initializer()
+    if producer.op_type in ("Identity", "Reshape", "Transpose"):
+        return all(_is_constant(source) for source in producer.inputs if source is not None)
+    return producer.op_type == "Constant"
 
 
 @dataclass

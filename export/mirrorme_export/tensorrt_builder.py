@@ -55,7 +55,7 @@ def build_plan(
     if plan is None:
         raise UnbuildableGraph(f"{onnx} does not build: {logger.said()}")
     data = bytes(plan)
-    num_layers, memory_bytes = _ask_engine(trt, logger, data) if device.name else (None, None)
+    num_layers, memory_bytes = _ask_engine(trt, logger, data) if device.is_here else (None, None)
     del monitor
     return BuiltPlan(
         plan=data,

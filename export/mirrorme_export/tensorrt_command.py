@@ -9,6 +9,8 @@ from rich.console import Console
 
 from mirrorme_export.tensorrt_target import PRECISIONS, TARGETS
 
+EXAMPLES = Path("examples")
+
 
 @click.command("tensorrt", context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -19,7 +21,23 @@ from mirrorme_export.tensorrt_target import PRECISIONS, TARGETS
     help="tensorrt: for Triton, on the GPU at hand. tensorrt-rtx: for RTX cards, GPU or not.",
 )
 @click.option("--gpu", metavar="SM", help="Architecture, such as sm89.  [default: GPU at hand]")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp16",
+    help="fp8: the denoiser's blocks, the rest in fp16; Ada (sm89) or newer.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="For fp8: portraits (png, jpg) and speech (16 kHz mono WAV).  [default: examples/]",
+)
+@click.option(
+    "--calibration-chunks",
+    type=click.IntRange(1),
+    default=8,
+    help="For fp8: chunks of speech that each portrait says.",
+)
 @click.option(
     "--typical-batch-size", type=click.IntRange(1), default=4, help="What plans are tuned for."
 )
@@ -36,6 +54,8 @@ def tensorrt_command(
     target: str,
     gpu: str | None,
     precision: str,
+    calibration: Path | None,
+    calibration_chunks: int,
     typical_batch_size: int,
     workspace_mib: int | None,
     optimization_level: int | None,
@@ -48,6 +68,7 @@ def tensorrt_command(
     Examples:
       mirrorme-export tensorrt engines/repository/demo --target tensorrt-rtx --gpu sm89
       mirrorme-export tensorrt engines/repository/ltx-2b --target tensorrt --precision bf16
+      mirrorme-export tensorrt engines/repository/demo --gpu sm89 --precision fp8
       mirrorme-export tensorrt engines/repository/demo --gpu sm89 --check
     """
     from mirrorme_engines.errors import ManifestError
@@ -66,6 +87,8 @@ def tensorrt_command(
             typical_batch_size=typical_batch_size,
             workspace_mib=workspace_mib,
             optimization_level=optimization_level,
+            calibration=calibration or (EXAMPLES if EXAMPLES.is_dir() else None),
+            calibration_chunks=calibration_chunks,
         )
         if check:
             for record in check_plans(folder, options):
@@ -76,7 +99,10 @@ def tensorrt_command(
                     highlight=False,
                 )
             return
-        report = build_plans(folder, options, step=StepPrinter(console), cache=cache)
+        steps = StepPrinter(console)
+        report = build_plans(folder, options, step=steps, cache=cache, progress=steps.progress)
     except (ExportError, ManifestError, OSError) as error:
         raise click.ClickException(str(error)) from error
     console.print(report.table())
+    if (fp8_table := report.fp8_table()) is not None:
+        console.print(fp8_table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,17 +18,21 @@ from mirrorme_engines.manifest import EngineSpec, Manifest, engine_sha256
 from mirrorme_engines.tensorrt_plan import (
     PlanRecord,
     PlanSource,
+    Precision,
     check_plan,
     plan_path,
 )
 
+from mirrorme_export.errors import InvalidRequest
 from mirrorme_export.plan_cache import PlanCache, install_plan, write_durably
 from mirrorme_export.precision_choice import PrecisionChoice, choose_precision, save_lowered
 from mirrorme_export.precision_graph import Level
 from mirrorme_export.tensorrt_builder import BuiltPlan, build_plan, can_deserialize
 from mirrorme_export.tensorrt_errors import TensorRTUnavailable
+from mirrorme_export.tensorrt_fp8 import Fp8Choice, choose_fp8, save_fp8
 from mirrorme_export.tensorrt_progress import Progress
 from mirrorme_export.tensorrt_report import PlanRow, TensorRTReport
+from mirrorme_export.tensorrt_session import Sample, load_samples
 from mirrorme_export.tensorrt_target import (
     Device,
     TensorRTOptions,
@@ -49,6 +55,8 @@ class _Job:
     options: TensorRTOptions
     cache: PlanCache
     progress: Progress
+    samples: tuple[Sample, ...]
+    """To calibrate FP8 with; empty for other precisions."""
 
 
 def default_cache(folder: Path) -> Path:
@@ -75,6 +83,7 @@ def build_plans(
     manifest = Manifest.load(folder)
     trt = load_tensorrt(options.module)
     device = find_device(trt, options)
+    device.check_precision(options.precision)
     job = _Job(
         trt=trt,
         folder=folder,
@@ -83,6 +92,7 @@ def build_plans(
         options=options,
         cache=PlanCache(cache or default_cache(folder)),
         progress=progress,
+        samples=_load_samples(manifest, options),
     )
     rows = []
     for spec in manifest.engines:
@@ -94,6 +104,7 @@ def build_plans(
         architecture=device.architecture,
         device=device.name,
         precision=options.precision,
+        peak_host_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         rows=tuple(rows),
     )
     report.save(folder)
@@ -128,7 +139,9 @@ def check_plans(folder: Path, options: TensorRTOptions) -> list[PlanRecord]:
 def _build_engine(job: _Job, spec: EngineSpec) -> PlanRow:
     onnx = job.folder / spec.file
     _check_onnx(onnx, spec)
-    choice = _choose(job, spec, onnx)
+    precision = _engine_precision(job, spec)
+    choice = _choose(job, spec, onnx, "fp16" if precision == "fp8" else precision)
+    fp8 = _choose_fp8(job, spec, choice.level) if precision == "fp8" else None
     source = PlanSource(
         engine=spec.name,
         engine_sha256=spec.sha256,
@@ -137,16 +150,16 @@ def _build_engine(job: _Job, spec: EngineSpec) -> PlanRow:
         module_version=job.trt.__version__,
         architecture=job.device.architecture,
         device=job.device.name,
-        precision=job.options.precision,
-        precision_level=choice.level,
+        precision=precision,
+        precision_level=choice.level if fp8 is None else f"{choice.level}+fp8",
         profiles=profiles(spec, job.options.typical_batch_size),
-        flags=job.options.flags(),
+        flags=(*job.options.flags(), *([f"fp8={fp8.digest}"] if fp8 else [])),
     )
     start_s = time.monotonic()
     with job.cache.locked(source.key):
         built: BuiltPlan | None = None
         if (found := job.cache.find(source)) is None:
-            built = _build(job, onnx, source, choice.level)
+            built = _build(job, onnx, source, choice.level, fp8)
             found = job.cache.put(source, built.plan, built.facts)
         path, record = found
         target = plan_path(job.folder, spec, source.module, source.architecture)
@@ -154,8 +167,9 @@ def _build_engine(job: _Job, spec: EngineSpec) -> PlanRow:
     return PlanRow(
         engine=spec.name,
         file=str(target.relative_to(job.folder)),
-        precision_level=choice.level,
-        precision_error=_largest_error(choice),
+        precision_level=source.precision_level,
+        precision_error=_largest_error(choice) if fp8 is None else fp8.row.latents_error,
+        fp8=fp8,
         onnx_bytes=sum(file.stat().st_size for file in onnx.parent.glob(f"{onnx.name}*")),
         plan_bytes=record.plan_bytes,
         from_cache=built is None,
@@ -177,8 +191,40 @@ def _check_onnx(onnx: Path, spec: EngineSpec) -> None:
         )
 
 
-def _choose(job: _Job, spec: EngineSpec, onnx: Path) -> PrecisionChoice:
+def _load_samples(manifest: Manifest, options: TensorRTOptions) -> tuple[Sample, ...]:
+    if options.precision != "fp8":
+        return ()
+    if options.calibration is None:
+        raise InvalidRequest("precision fp8 wants portraits and speech: say --calibration FOLDER")
+    return tuple(load_samples(options.calibration, manifest))
+
+
+def _engine_precision(job: _Job, spec: EngineSpec) -> Precision:
+    """Only denoisers are computed in FP8; what is beside them is in fp16."""
     precision = job.options.precision
+    return "fp16" if precision == "fp8" and spec.role != "denoiser" else precision
+
+
+def _choose_fp8(job: _Job, spec: EngineSpec, level: Level) -> Fp8Choice:
+    num_chunks = job.options.calibration_chunks
+    digest = hashlib.sha256(f"{level} {num_chunks} {job.manifest.weights_sha256}".encode())
+    for engine in job.manifest.engines:
+        digest.update(engine.sha256.encode())
+    for sample in job.samples:
+        digest.update(sample.image.tobytes())
+        digest.update(sample.pcm.tobytes())
+    path = job.cache.precision_choice(spec.sha256, f"fp8-{digest.hexdigest()}")
+    with job.cache.locked(path.stem):
+        if (choice := Fp8Choice.load(path)) is None:
+            job.progress(f"calibrate {spec.name} in fp8")
+            choice = choose_fp8(
+                job.folder, job.manifest, spec, level, list(job.samples), num_chunks
+            )
+            choice.save(path)
+    return choice
+
+
+def _choose(job: _Job, spec: EngineSpec, onnx: Path, precision: Precision) -> PrecisionChoice:
     path = job.cache.precision_choice(spec.sha256, precision)
     with job.cache.locked(path.stem):
         if (choice := PrecisionChoice.load(path)) is None:
@@ -188,12 +234,17 @@ def _choose(job: _Job, spec: EngineSpec, onnx: Path) -> PrecisionChoice:
     return choice
 
 
-def _build(job: _Job, onnx: Path, source: PlanSource, level: Level) -> BuiltPlan:
+def _build(
+    job: _Job, onnx: Path, source: PlanSource, level: Level, fp8: Fp8Choice | None
+) -> BuiltPlan:
     timings = job.cache.timing_cache(source.module, source.module_version, source.architecture)
     with tempfile.TemporaryDirectory(prefix="mirrorme-tensorrt-") as scratch:
         lowered = onnx
-        precision = job.options.precision
-        if level != "none" and precision in ("fp16", "bf16"):
+        precision = source.precision
+        if fp8 is not None:
+            lowered = Path(scratch) / "model.onnx"
+            save_fp8(onnx, lowered, fp8)
+        elif level != "none" and precision in ("fp16", "bf16"):
             lowered = Path(scratch) / "model.onnx"
             save_lowered(onnx, lowered, precision, level)
         built = build_plan(

@@ -11,6 +11,8 @@ from mirrorme_engines.tensorrt_plan import PlanFacts
 from rich import box
 from rich.table import Table
 
+from mirrorme_export.tensorrt_fp8 import Fp8Choice
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -22,6 +24,8 @@ class PlanRow:
     """What was lowered; see `precision_graph`."""
     precision_error: float | None
     """Of the chosen level, as measured in ONNX Runtime; None where nothing was lowered."""
+    fp8: Fp8Choice | None
+    """What is in FP8, and what that costs; None where nothing is."""
     onnx_bytes: int
     plan_bytes: int
     from_cache: bool
@@ -39,6 +43,8 @@ class TensorRTReport:
     architecture: str
     device: str
     precision: str
+    peak_host_bytes: int
+    """Most memory that the process held until the report was made."""
     rows: tuple[PlanRow, ...]
 
     def save(self, folder: Path) -> Path:
@@ -60,6 +66,24 @@ class TensorRTReport:
             table.add_column(name, justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(*_cells(row))
+        table.caption = f"the build held {self.peak_host_bytes / 1e9:.1f} GB at most"
+        return table
+
+    def fp8_table(self) -> Table | None:
+        """One line a way to compute a denoiser; None if none is in FP8."""
+        chosen = [(row.engine, row.fp8) for row in self.rows if row.fp8 is not None]
+        if not chosen:
+            return None
+        table = Table(title="latents and frames against fp32, in ONNX Runtime", box=box.SIMPLE)
+        for name in ("engine", "computed in"):
+            table.add_column(name, no_wrap=True)
+        for name in ("products", "error", "PSNR"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for engine, choice in chosen:
+            for row in choice.rows:
+                products = str(row.num_products or "-")
+                error, psnr = f"{row.latents_error:.1e}", f"{row.psnr_db:.1f} dB"
+                table.add_row(engine, row.name, products, error, psnr)
         return table
 
 

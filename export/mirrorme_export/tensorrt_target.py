@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mirrorme_engines import tensorrt_module
@@ -19,6 +20,7 @@ Target = Literal["tensorrt", "tensorrt-rtx"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _MODULES: dict[Target, TensorRTModule] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+FIRST_FP8_ARCHITECTURE = 89
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class TensorRTOptions:
     """Most GPU memory that one layer may use for scratch; None: no bound."""
     optimization_level: int | None = None
     """0 to 5, more is slower to build; None: TensorRT's default."""
+    calibration: Path | None = None
+    """Folder of portraits and speech that fp8 is calibrated with; no other precision needs it."""
+    calibration_chunks: int = 8
+    """Chunks of speech that each portrait says; as many more are tested with."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot work."""
@@ -48,6 +54,8 @@ class TensorRTOptions:
             raise InvalidRequest(f"gpu {self.gpu!r}: want an architecture, such as sm89")
         if self.typical_batch_size < 1:
             raise InvalidRequest(f"typical batch size {self.typical_batch_size}: want 1 or more")
+        if self.calibration_chunks < 1:
+            raise InvalidRequest(f"calibration chunks {self.calibration_chunks}: want 1 or more")
 
     @property
     def module(self) -> TensorRTModule:
@@ -66,10 +74,25 @@ class TensorRTOptions:
 
 @dataclass(frozen=True)
 class Device:
-    """The GPU that a plan is for; `name` is empty where the plan is built without it."""
+    """The GPU that a plan is for."""
 
     architecture: str
     name: str
+    """Of the GPU whose kernels were timed for the plan; empty where none are."""
+    is_here: bool = False
+    """True: the plan can be loaded where it is built."""
+
+    def check_precision(self, precision: Precision) -> None:
+        """Refuses what the GPU cannot compute.
+
+        Raises:
+            InvalidRequest: fp8 on a GPU older than Ada.
+        """
+        if precision == "fp8" and int(self.architecture[2:]) < FIRST_FP8_ARCHITECTURE:
+            raise InvalidRequest(
+                f"precision fp8 on {self.architecture}: want sm{FIRST_FP8_ARCHITECTURE} (Ada) or "
+                "newer; use fp16 or bf16"
+            )
 
 
 def load_tensorrt(module: TensorRTModule) -> Any:
@@ -107,7 +130,7 @@ def find_device(trt: Any, options: TensorRTOptions, gpu: Gpu | None = None) -> D
                 f"target tensorrt builds for the GPU at hand, {here.name} ({here.architecture}), "
                 f"not for {options.gpu}"
             )
-        return Device(here.architecture, here.name)
+        return Device(here.architecture, here.name, is_here=True)
     architecture = options.gpu or (here.architecture if here else None)
     known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     if architecture is None:
@@ -117,7 +140,7 @@ def find_device(trt: Any, options: TensorRTOptions, gpu: Gpu | None = None) -> D
             f"{options.target} {trt.__version__} cannot build for {architecture}: "
             f"want one of {', '.join(known)}"
         )
-    return Device(architecture, "")
+    return Device(architecture, "", is_here=here is not None and here.architecture == architecture)
 
 
 def profiles(spec: EngineSpec, typical_batch_size: int) -> tuple[Profile, ...]:
