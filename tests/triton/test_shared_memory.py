@@ -123,8 +123,16 @@ async def test_without_common_memory_tensors_travel_in_messages(
     assert not list((tmp_path / "other").iterdir())
 
 
-async def test_restart_in_mid_stream(models: Path, tmp_path: Path) -> None:
-    server = TritonProcess(models, tmp_path / "log").start()
+@pytest.fixture
+def own_server(models: Path, tmp_path: Path) -> Iterator[TritonProcess]:
+    """One that a test may kill."""
+    process = TritonProcess(models, tmp_path / "log").start()
+    yield process
+    process.stop()
+
+
+async def test_restart_in_mid_stream(models: Path, own_server: TritonProcess) -> None:
+    server = own_server
     plain = await open_triton_engines(models, options(server, shared_memory_bytes=0))
     undisturbed = await Sessions(plain).run()
     await plain.close()
@@ -139,7 +147,6 @@ async def test_restart_in_mid_stream(models: Path, tmp_path: Path) -> None:
     assert_same(sessions, undisturbed)
     assert num_regions(engines) and not before & regions()
     await engines.close()
-    server.stop()
 
 
 async def test_regions_that_the_server_forgot_are_made_again(
