@@ -9,27 +9,28 @@ latents pull as well.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.conditions import Conditions
 from torch import Tensor
 
 from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.flow_batch import (
     ChunkBatch,
     Dropped,
-    chunk_tokens,
     draw_chunks,
     draw_dropped,
-    drop_audio,
     take_chunks,
     window_tokens,
 )
-from mirrorme_training.flow_stage import FlowStage, noised_motion, token_weights
+from mirrorme_training.flow_stage import (
+    FlowStage,
+    conditions_of,
+    noised_motion,
+    token_weights,
+)
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.recipe import DistillStageConfig
-from mirrorme_training.rollout import even_sigmas, roll_out
+from mirrorme_training.rollout import even_sigmas
 from mirrorme_training.stage import Picture, averaged_copy
 
 
@@ -41,7 +42,7 @@ class DistillStage(FlowStage):
         autocast: bool,
     ) -> None:  # fmt: skip
         super().__init__(model, config.flow, source, seed, autocast=autocast)
-        self._distill, self._seed = config, seed
+        self._distill = config
         self.teacher = averaged_copy(model)
         self._sigmas = even_sigmas(config.teacher_steps)
 
@@ -62,7 +63,7 @@ class DistillStage(FlowStage):
             clean = self.bank["pcm"][first.clips].float()
             taught = window_tokens(self.teacher.audio, clean, self.bank["latents"].shape[1])
             motion = noised_motion(first.motion, config, generator)
-            motion = self._own_motion(first, depth, tokens, dropped, motion, generator)
+            motion = self.own_motion(first, depth, tokens, dropped, motion, generator)
         # Weights that autocast has cast without gradients must not be used with them.
         torch.clear_autocast_cache()
         starts = first.starts + depth * length
@@ -70,10 +71,10 @@ class DistillStage(FlowStage):
             self.bank, first.clips, first.rows, starts, length, first.identity, motion
         )
         noise = torch.randn(batch.target.shape, device=device, generator=generator)
-        student = self._conditions(model, batch, tokens, dropped)
+        student = conditions_of(model, batch, tokens, dropped)
         made = model.denoiser.sample(noise, student).float()
         with torch.no_grad():
-            conditions = self._conditions(self.teacher, batch, taught, dropped)
+            conditions = conditions_of(self.teacher, batch, taught, dropped)
             wanted = self.teacher.denoiser.sample(noise, conditions, self._sigmas).float()
         weights = token_weights(batch.masks, config)
         errors = (made - wanted).square().mean(dim=2, keepdim=True)
@@ -87,43 +88,10 @@ class DistillStage(FlowStage):
         loss = loss + self._distill.truth_weight * truth + self._distill.pixel_weight * pixels
         return loss + config.speech_weight * speech_loss, numbers
 
-    def rollout_depth(self, step: int) -> int:
-        """How many chunks are made before those that are trained; not drawn on the device, which
-        need not be waited for."""
-        random = np.random.default_rng([self._seed, step])
-        return int(random.integers(self._distill.rollout_chunks + 1))
-
     def strip(self) -> Picture:
         """As the exported sampler draws."""
         given = self._distill.flow.dropout.hands < 1
         return flow_strip(self.average, self.bank, None, hands=given)
-
-    def _own_motion(
-        self, first: ChunkBatch, depth: int, tokens: Tensor, dropped: Dropped, motion: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:  # fmt: skip
-        """What the student made of the `depth` chunks before, `[B, M, C, h, w]`."""
-        if not depth:
-            return motion
-        length = first.target.shape[1]
-        chunks: list[Conditions] = []
-        for ahead in range(depth):
-            starts = first.starts + ahead * length
-            batch = take_chunks(
-                self.bank, first.clips, first.rows, starts, length, first.identity, motion
-            )
-            chunks.append(self._conditions(self.model, batch, tokens, dropped))
-        shape = (len(first.rows), depth, *first.target.shape[1:])
-        noise = torch.randn(shape, device=motion.device, generator=generator)
-        made = roll_out(self.model.denoiser, chunks, noise, None).float()
-        return torch.cat([motion, made], dim=1)[:, -motion.shape[1] :]
-
-    @staticmethod
-    def _conditions(
-        model: AvatarModel, batch: ChunkBatch, tokens: Tensor, dropped: Dropped
-    ) -> Conditions:
-        own = drop_audio(chunk_tokens(tokens, batch), model.audio.tokens.null, dropped.audio)
-        return batch.conditions(own, dropped)
 
     def _truth_loss(self, made: Tensor, batch: ChunkBatch, dropped: Dropped, depth: int) -> Tensor:
         """At the mouth, while the head is still where it was recorded."""

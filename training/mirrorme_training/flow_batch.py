@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -123,10 +124,11 @@ def take_chunks(
 
 
 def draw_dropped(
-    model: ModelConfig, config: DropoutConfig, batch: int, generator: torch.Generator
-) -> Dropped:
+    model: ModelConfig, config: DropoutConfig, batch: int, generator: torch.Generator,
+    moved: Tensor | None = None,
+) -> Dropped:  # fmt: skip
     """Draws what is given. Of the controls, groups come and go together, and single ones in them:
-    head, gaze, mouth and the rest, as users give them."""
+    head, gaze, mouth and the rest, as users give them. Where `moved` `[B]`, head and eyes are."""
     device = generator.device
 
     def unit(*shape: int) -> Tensor:
@@ -136,11 +138,30 @@ def draw_dropped(
     by_group = (unit(batch, _NUM_GROUPS) < 0.5)[:, groups]
     single = unit(batch, len(groups)) < 0.8
     anything = unit(batch, 1) >= config.controls
+    given = by_group & single & anything
+    if moved is not None:
+        free = torch.isin(groups, torch.tensor(_FREE_GROUPS, device=device))
+        given = given | (moved[:, None] & free)
     return Dropped(
         audio=unit(batch) < config.audio,
         hands=(unit(batch) >= config.hands).float(),
-        control_weights=(by_group & single & anything).float(),
+        control_weights=given.float(),
     )
+
+
+def moves(
+    bank: ClipBank, model: ModelConfig, first: ChunkBatch, starts: Tensor, degrees: float
+) -> Tensor:
+    """`[B]`: where the head or the eyes are elsewhere in the chunks at `starts` than just before
+    the chunks of `first`."""
+    names = [control.name for control in model.controls.controls]
+    limits = torch.tensor([_stillness(name, degrees) for name in names], device=starts.device)
+    slots = first.clips[first.rows]
+    before = bank["controls"][slots, first.starts * FRAMES_PER_LATENT - 1].float()
+    num_frames = first.target.shape[1] * FRAMES_PER_LATENT
+    frames = (starts * FRAMES_PER_LATENT)[:, None] + torch.arange(num_frames, device=starts.device)
+    now = bank["controls"][slots[:, None], frames].float()
+    return ((now - before[:, None]).abs() > limits).any(dim=2).any(dim=1)
 
 
 def window_tokens(audio: AudioEncoder, pcm: Tensor, num_latents: int) -> Tensor:
@@ -164,6 +185,22 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
 
 
 _NUM_GROUPS = 5
+_FREE_GROUPS = (0, 1, 3)
+"""Head, gaze and lids: speech does not tell them."""
+_STILL_GAZE, _STILL_LIDS = 0.2, 0.2
+
+
+def _stillness(control: str, degrees: float) -> float:
+    """How far a control may go and count as still."""
+    match _group(control):
+        case 0:
+            return degrees
+        case 1:
+            return _STILL_GAZE
+        case 3:
+            return _STILL_LIDS
+        case _:
+            return math.inf
 
 
 def _group(control: str) -> int:

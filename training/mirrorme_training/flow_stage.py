@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from mirrorme_model.anchor import Anchor
 from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.conditions import Conditions
 from mirrorme_model.denoiser import Prefill
 from torch import Tensor, nn
 
@@ -19,16 +21,19 @@ from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.flow_batch import (
     ChunkBatch,
+    Dropped,
     chunk_tokens,
     draw_chunks,
     draw_dropped,
     drop_audio,
+    moves,
+    take_chunks,
     window_tokens,
 )
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
 from mirrorme_training.recipe import FlowStageConfig
-from mirrorme_training.rollout import even_sigmas
+from mirrorme_training.rollout import even_sigmas, roll_out
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_head import SpeechHead, mouth_shapes
 from mirrorme_training.stage import Picture, averaged_copy
@@ -45,7 +50,7 @@ class FlowStage:
     ) -> None:  # fmt: skip
         self.model = model
         self.average = averaged_copy(model)
-        self._config = config
+        self._config, self._seed = config, seed
         make = LatentClips(
             self.average.vae, model.config, source, config.bank, seed, autocast=autocast
         )
@@ -87,18 +92,29 @@ class FlowStage:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
-        config = self._config
-        batch = draw_chunks(self.bank, self.model.config, config, generator)
-        tokens = self.encode_speech(batch, generator)
-        speech_loss, named_right = self.speech_loss(tokens, batch)
+        config, model = self._config, self.model
+        length = model.config.chunk.num_latents
+        depth = self.rollout_depth(step)
+        first = draw_chunks(self.bank, model.config, config, generator, depth * length)
+        tokens = self.encode_speech(first, generator)
+        speech_loss, named_right = self.speech_loss(tokens, first)
         numbers = {"speech": speech_loss.detach(), "visemes_right": named_right}
         if step < config.speech_steps:
             return speech_loss, numbers
-        dropped = draw_dropped(self.model.config, config.dropout, len(batch.rows), generator)
-        null = self.model.audio.tokens.null
-        own = drop_audio(chunk_tokens(tokens, batch), null, dropped.audio)
-        motion = noised_motion(batch.motion, config, generator)
-        prefill = self.model.denoiser.prefill(batch.conditions(own, dropped, motion))
+        starts = first.starts + depth * length
+        moved = None
+        if config.still_degrees is not None:
+            moved = moves(self.bank, model.config, first, starts, config.still_degrees)
+        dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator, moved)
+        motion = noised_motion(first.motion, config, generator)
+        with torch.no_grad():
+            motion = self.own_motion(first, depth, tokens, dropped, motion, generator)
+        # Weights that autocast has cast without gradients must not be used with them.
+        torch.clear_autocast_cache()
+        batch = take_chunks(
+            self.bank, first.clips, first.rows, starts, length, first.identity, motion
+        )
+        prefill = model.denoiser.prefill(conditions_of(model, batch, tokens, dropped))
         weights = token_weights(batch.masks, config)
         mouth = batch.masks[:, :, 1:]
         loss, at_mouth = tokens.new_zeros(()), tokens.new_zeros(())
@@ -136,6 +152,32 @@ class FlowStage:
         nn.init.zeros_(self.model.denoiser.base.proj_out.weight)
         self.average.denoiser.load_state_dict(self.model.denoiser.state_dict())
 
+    def rollout_depth(self, step: int) -> int:
+        """How many chunks are made before those that are trained; not drawn on the device, which
+        need not be waited for."""
+        random = np.random.default_rng([self._seed, step])
+        return int(random.integers(self._config.rollout_chunks + 1))
+
+    def own_motion(
+        self, first: ChunkBatch, depth: int, tokens: Tensor, dropped: Dropped, motion: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """What the model made of the `depth` chunks before, `[B, M, C, h, w]`."""
+        if not depth:
+            return motion
+        length = first.target.shape[1]
+        chunks: list[Conditions] = []
+        for ahead in range(depth):
+            starts = first.starts + ahead * length
+            batch = take_chunks(
+                self.bank, first.clips, first.rows, starts, length, first.identity, motion
+            )
+            chunks.append(conditions_of(self.model, batch, tokens, dropped))
+        shape = (len(first.rows), depth, *first.target.shape[1:])
+        noise = torch.randn(shape, device=motion.device, generator=generator)
+        made = roll_out(self.model.denoiser, chunks, noise, None).float()
+        return torch.cat([motion, made], dim=1)[:, -motion.shape[1] :]
+
     def encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
         """Audio tokens of the batch's windows, `[B / S, K, tokens, C]`, heard anew."""
         pcm = self.bank["pcm"][batch.clips].float()
@@ -158,6 +200,14 @@ class FlowStage:
 
     def finish(self) -> None:
         """See `Stage`: nothing to do."""
+
+
+def conditions_of(
+    model: AvatarModel, batch: ChunkBatch, tokens: Tensor, dropped: Dropped
+) -> Conditions:
+    """Of chunks, from the tokens of their windows."""
+    own = drop_audio(chunk_tokens(tokens, batch), model.audio.tokens.null, dropped.audio)
+    return batch.conditions(own, dropped)
 
 
 def draw_times(batch: int, shift: float, generator: torch.Generator) -> Tensor:

@@ -125,6 +125,11 @@ class FlowStageConfig:
     batch: int = 64
     """Clips a step."""
     chunks_per_clip: int = 4
+    rollout_chunks: int = 0
+    """At most so many chunks are made by the model itself before the one that is trained."""
+    still_degrees: float | None = None
+    """Where the head turns by more, or the eyes move, head and eyes are always given: what they do
+    when not given is then to stay. None: left to chance."""
     noises_per_chunk: int = 1
     """So many noise levels share what is computed of a chunk's conditions."""
     session_start: float = 0.08
@@ -134,8 +139,8 @@ class FlowStageConfig:
     motion_offset: float = 0.05
     """Deviation of a shift of whole channels of it, as drift makes."""
     time_shift: float = 1.0
-    """s of t' = s t / (1 + (s - 1) t): above 1 there is more noise (Esser et al., 2024). Very large:
-    t is 1, and the denoiser learns the mean of what can follow, which one step samples."""
+    """s of t' = s t / (1 + (s - 1) t): above 1 there is more noise (Esser et al., 2024). Very
+    large: t is 1, and the denoiser learns the mean of what can follow, which one step samples."""
     sigmas: tuple[float, ...] | None = None
     """Noise levels of the sampler that is stored with the weights; None: as in the checkpoint."""
     face_weight: float = 0.0
@@ -159,8 +164,6 @@ class DistillStageConfig:
     flow: FlowStageConfig = field(default_factory=FlowStageConfig)
     """Data, optimiser and conditions; its loss weights hold for the student's loss too."""
     teacher_steps: int = 12
-    rollout_chunks: int = 3
-    """At most so many chunks are made by the student before the one that is trained."""
     truth_weight: float = 0.3
     """Of the distance to the recorded latents at the mouth, where motion is recorded too."""
     pixel_weight: float = 0.0
