@@ -8,8 +8,10 @@ import torch
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED, Clip, ClipConfig, ClipGenerator
 from mirrorme_training.motion_noise import blinks, drift, holds
-from mirrorme_training.portrait_pose import CONTROLS
+from mirrorme_training.portrait_pose import CONTROL_INDEX, CONTROLS
+from mirrorme_training.speech import Phone, Speech
 from mirrorme_training.speech_text import LANGUAGES, sentence
+from mirrorme_training.speech_voices import Voice
 
 NUM_FRAMES = 30 * 24
 
@@ -47,6 +49,20 @@ def test_idle_rests_breathes_blinks_and_moves(idle: Clip) -> None:
     assert 4 <= starts <= 20
     assert pose.breath.max() > 0.9 and pose.breath.min() < -0.9
     assert 0.2 < pose.control("head_yaw").std() < 10
+
+
+def test_lips_rest_between_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    tone = np.sin(np.arange(8000) / 5).astype(np.float32)
+    word = Speech(tone, 16000, (Phone("aa", 0.0, 0.5),), "arpabet")
+    monkeypatch.setattr("mirrorme_training.clip_generator.speak", lambda *_: word)
+    voice = Voice("flite", "slt", "", "en")
+    clip = ClipGenerator(ClipConfig(num_frames=240, idle=0.0, voices=(voice,))).make(3)
+    frames = np.array_split(np.abs(clip.clean_audio), 240)
+    loud = np.array([frame.max() > 0 for frame in frames])
+    silent = [n for n in range(8, 232) if not loud[n - 8 : n + 9].any()]
+    assert silent, "the seed has a long pause"
+    jaw = clip.pose.controls[:, CONTROL_INDEX["jawOpen"]].numpy()
+    assert jaw[silent].max() < 0.1 < 0.2 < np.median(jaw[loud])
 
 
 def test_audio_is_as_long_as_the_frames(idle: Clip) -> None:

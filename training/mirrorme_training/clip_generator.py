@@ -173,7 +173,10 @@ class _Track:
         return self._next >= self._num_samples
 
     def pause(self, duration_s: float) -> None:
+        """Silence, which the lips rest in: a gap between spans is none to them."""
+        start = self._next
         self._next += int(duration_s * SAMPLE_RATE_HZ)
+        self.spans.append(VisemeSpan("sil", start / SAMPLE_RATE_HZ, self._next / SAMPLE_RATE_HZ))
 
     def add(self, speech: Speech, text: str) -> None:
         samples = soxr.resample(speech.samples, speech.sample_rate_hz, SAMPLE_RATE_HZ)
