@@ -50,7 +50,7 @@ class ProgressWatch:
         if video in self._bars:
             self._progress.remove_task(self._bars.pop(video))
         self._progress.advance(self._all)
-        self._console.print(f"{video.name}: {said}", markup=False, highlight=False)
+        self._console.print(f"{video.name}: {said}", markup=False, highlight=False, soft_wrap=True)
 
 
 @click.command("prepare")
