@@ -15,11 +15,11 @@ import torch
 import webdataset
 from click.testing import CliRunner
 from mirrorme_training.cli import main
-from mirrorme_training.clip_window import heard_latents
+from mirrorme_training.clip_window import UNKNOWN_VISEME, heard_latents
 from mirrorme_training.footage.errors import FootageError
 from mirrorme_training.footage.footage_config import FootageConfig
 from mirrorme_training.footage.preparation import find_videos, prepare
-from mirrorme_training.footage.recorded_clips import UNKNOWN_VISEME, RecordedClips, is_recorded
+from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.footage.report import REPORT_NAME
 from mirrorme_training.portrait_pose import CONTROL_INDEX, CONTROLS
 from mirrorme_training.recipe import BankConfig, RecipeError

@@ -17,6 +17,8 @@ TAIL_LATENTS = 2
 whole is a multiple of 3, the longest chunk."""
 START_LATENTS = 3
 """Windows start at a multiple: three latent frames are a whole number of samples."""
+UNKNOWN_VISEME = -1
+"""Of recordings: nobody has said which sounds are spoken."""
 MASK_STRIDE = 4
 """Pixels of a frame to one of its masks."""
 
@@ -35,13 +37,13 @@ class ClipWindow:
     pcm: Tensor
     """[N] float32 in -1 to 1, of `heard_latents(k)`; zeros where the clip has no more"""
     controls: Tensor
-    """[8 K, controls] in the order of `portrait_pose.CONTROLS`"""
+    """[8 K, controls] in the order of `portrait_pose.CONTROLS`; NaN where nobody knows"""
     keypoints: Tensor
     """[8 K, 2, 21, 3] as the denoiser takes them"""
     mouth: Tensor
     """[8 K] opening ratio"""
     visemes: Tensor
-    """[8 K] int64 indices into `speech_shards.VISEME_NAMES`"""
+    """[8 K] int64 indices into `speech_shards.VISEME_NAMES`, or `UNKNOWN_VISEME`"""
 
 
 class ClipSource(Protocol):

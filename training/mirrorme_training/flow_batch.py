@@ -41,7 +41,7 @@ class ChunkBatch:
     keypoints: Tensor
     """[B, 8 F, 2, 21, 3]"""
     controls: Tensor
-    """[B, 8 F, controls]"""
+    """[B, 8 F, controls]; NaN where nobody knows"""
 
     def conditions(
         self, tokens: Tensor, dropped: Dropped, motion: Tensor | None = None
@@ -53,8 +53,8 @@ class ChunkBatch:
             audio_tokens=tokens,
             expression=torch.ones(len(self.rows), device=self.target.device),
             hand_keypoints=self.keypoints * dropped.hands[:, None, None, None, None],
-            controls=self.controls,
-            control_weights=dropped.control_weights[:, None].expand_as(self.controls),
+            controls=self.controls.nan_to_num(),
+            control_weights=dropped.control_weights[:, None] * ~self.controls.isnan(),
         )
 
 

@@ -18,6 +18,7 @@ from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipSource
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
+from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.painted_clips import PaintedClips, is_painted
 from mirrorme_training.recipe import (
     STAGES,
@@ -99,6 +100,8 @@ def open_source(folder: Path, device: torch.device) -> ClipSource:
     Raises:
         ShardError: the folder holds no whole set of clips.
     """
+    if is_recorded(folder):
+        return RecordedClips(folder, device)
     if is_painted(folder):
         return PaintedClips(folder, device)
     return PaintedOnDemand(ClipStore(folder, device))

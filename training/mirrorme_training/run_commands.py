@@ -94,7 +94,7 @@ def paint(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder that `mirrorme-train speech` or `paint` made.",
+    help="Folder that `mirrorme-train speech`, `paint` or `prepare` made.",
 )
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option(

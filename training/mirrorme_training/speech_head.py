@@ -10,6 +10,7 @@ from mirrorme_model.audio_config import AudioConfig
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor, nn
 
+from mirrorme_training.clip_window import UNKNOWN_VISEME
 from mirrorme_training.speech_shards import VISEME_NAMES
 
 _HIDDEN = 256
@@ -42,15 +43,20 @@ class SpeechHead(nn.Module):
 
         Args:
             tokens: `[B, F, K, C]`.
-            shapes: `[B, 8 F, num_shapes]`.
-            visemes: `[B, 8 F]`.
+            shapes: `[B, 8 F, num_shapes]`; NaN where nobody knows.
+            visemes: `[B, 8 F]`; `UNKNOWN_VISEME` where nobody knows.
         """
         made, scores = self(tokens)
-        shape_loss = nn.functional.mse_loss(made, shapes.float())
+        known = ~shapes.isnan()
+        errors = (made - shapes.float().nan_to_num()).square() * known
+        shape_loss = errors.sum() / known.sum().clamp(min=1)
         scores, visemes = scores.flatten(0, 1), visemes.flatten()
-        viseme_loss = nn.functional.cross_entropy(scores, visemes, label_smoothing=0.05)
-        right = (scores.argmax(dim=1) == visemes).float().mean()
-        return _SHAPE_SCALE * shape_loss + 0.5 * viseme_loss, right.detach()
+        named = (visemes != UNKNOWN_VISEME).sum().clamp(min=1)
+        viseme_loss = nn.functional.cross_entropy(
+            scores, visemes, label_smoothing=0.05, ignore_index=UNKNOWN_VISEME, reduction="sum"
+        )
+        right = (scores.argmax(dim=1) == visemes).sum() / named
+        return _SHAPE_SCALE * shape_loss + 0.5 * viseme_loss / named, right.detach()
 
 
 def mouth_shapes(controls: Tensor, opening: Tensor, columns: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mirrorme_training.clip_window import (
     LEAD_LATENTS,
     MASK_STRIDE,
     START_LATENTS,
+    UNKNOWN_VISEME,
     ClipWindow,
     heard_latents,
 )
@@ -31,8 +32,6 @@ from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_shards import ShardError
 
-UNKNOWN_VISEME = -1
-"""Of every frame: nobody has said which sounds are spoken."""
 _LEAD_FRAMES = FRAMES_PER_LATENT - 1
 _LATENTS_PER_S = FRAME_RATE // FRAMES_PER_LATENT
 _FULL_SCALE = 32768.0
