@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -92,7 +94,8 @@ class SpeechBackbone(nn.Module):
     def bake_weight_norm(self) -> None:
         """Replaces the positional convolution by one without weight norm, for export.
 
-        Not by `remove_parametrizations`: that takes the weight off a class which copies share.
+        Not by `remove_parametrizations`: that takes the weight off a class which copies share. In
+        double precision, so that the bytes do not depend on the number of threads.
         """
         conv = self._position_conv
         if not nn.utils.parametrize.is_parametrized(conv):
@@ -102,7 +105,8 @@ class SpeechBackbone(nn.Module):
             conv.in_channels, conv.out_channels, conv.kernel_size[0], groups=conv.groups
         )
         baked.padding = conv.padding
-        baked.weight = nn.Parameter(conv.weight.detach().clone())
+        exact = copy.deepcopy(conv).double().weight.detach()
+        baked.weight = nn.Parameter(exact.to(conv.bias.dtype))
         baked.bias = nn.Parameter(conv.bias.detach().clone())
         self.wav2vec2.encoder.pos_conv_embed.conv = baked.to(conv.weight.device)
 

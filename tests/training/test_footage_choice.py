@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -194,3 +196,15 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         FootageConfig(size_px=250)
     with pytest.raises(FootageError, match="shortest"):
         FootageConfig(min_s=9, max_s=8)
+
+
+def test_torch_keeps_its_threads() -> None:
+    program = (
+        "import numpy as np, torch\n"
+        "torch.set_num_threads(3)\n"
+        "from mirrorme_training.footage.speech_sync import measure_voice\n"
+        "measure_voice(np.zeros(16000, np.int16), 24)\n"
+        "print(torch.get_num_threads())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "3", result.stderr

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import signal
-from silero_vad import load_silero_vad
 
 from mirrorme_training.motion_noise import FRAME_RATE
 from mirrorme_training.speech import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from silero_vad.utils_vad import OnnxWrapper
 
 Curve = NDArray[np.float64]
 
@@ -49,13 +52,22 @@ class Voice:
     """[T] of the voice's band, 0 to 1, root mean square"""
 
 
+def _voice_detector() -> OnnxWrapper:
+    """Silero's; importing it sets torch to one thread, which is not for it to choose."""
+    threads = torch.get_num_threads()
+    from silero_vad import load_silero_vad
+
+    torch.set_num_threads(threads)
+    return load_silero_vad(onnx=True)  # pyright: ignore[reportReturnType]
+
+
 def measure_voice(samples: NDArray[np.int16], num_frames: int) -> Voice:
     """Of 16 kHz sound; silence where it is shorter than the pictures."""
     num_samples = num_frames * SAMPLE_RATE_HZ // FRAME_RATE
     sound = np.zeros(max(num_samples, _VAD_SAMPLES), np.float32)
     heard = samples[: len(sound)]
     sound[: len(heard)] = heard / _FULL_SCALE
-    model = load_silero_vad(onnx=True)
+    model = _voice_detector()
     with torch.inference_mode():
         waves = torch.from_numpy(sound)[None]
         chances = model.audio_forward(waves, SAMPLE_RATE_HZ)[0].numpy()  # pyright: ignore[reportArgumentType]
