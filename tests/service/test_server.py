@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from pathlib import Path
 
 import grpc
 import pytest
@@ -12,7 +13,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.errors import ManifestError
 from mirrorme_service.config import ServiceConfig
+from mirrorme_service.metrics import Metrics
 from mirrorme_service.server import SERVICE_NAME, Server, StartError
+from prometheus_client.metrics import MetricWrapperBase
 
 from tests.service.gateway import (
     Gateway,
@@ -37,6 +40,12 @@ async def num_frames_left(call) -> int:
     while (answer := await call.read()) is not grpc.aio.EOF:
         num_frames += len(answer.frames.frames)
     return num_frames
+
+
+async def scraped(gateway: Gateway) -> str:
+    """What Prometheus would read."""
+    url = f"http://127.0.0.1:{gateway.server.metrics_port}/metrics"
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
 
 
 async def test_one_session_over_capacity_is_refused_at_once() -> None:
@@ -185,8 +194,7 @@ async def test_capabilities(gateway: Gateway) -> None:
 async def test_metrics_port() -> None:
     async with running_gateway() as gateway:
         await animate(gateway.stub, [config(), audio(speech(SECOND))])
-        url = f"http://127.0.0.1:{gateway.server.metrics_port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        text = await scraped(gateway)
     for line in (
         "mirrorme_sessions_active 0.0",
         'mirrorme_sessions_total{outcome="completed"} 1.0',
@@ -204,15 +212,26 @@ async def test_metrics_port() -> None:
     assert 'mirrorme_build_info{engine="fake",preset="fake",trained="false"' in text
 
 
-async def test_metrics_are_those_of_the_table(gateway: Gateway) -> None:
-    from mirrorme_service import metrics
+async def test_metrics_are_those_of_the_documented_table() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    rows = [row.split("|") for row in page.splitlines() if row.startswith("| `")]
+    listed = {name.strip(" `"): kind.split(";")[0].strip() for _, name, kind, *_ in rows}
+    async with running_gateway() as gateway:
+        text = await scraped(gateway)
+    served = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+    # When a series began, which the library adds.
+    assert listed == {n: kind for n, kind in served.items() if not n.endswith("_created")}
 
-    listed = {row.split("`")[1] for row in metrics.__doc__.splitlines() if row.startswith("| `")}
-    served = {
-        f"{family.name}_total" if family.type == "counter" else family.name
-        for family in gateway.server.metrics.registry.collect()
-    }
-    assert listed == served
+
+async def test_metrics_have_the_documented_labels() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    rows = [row.split("|") for row in page.splitlines() if row.startswith("| `")]
+    listed = {}
+    for _, name, kind, *_ in rows:
+        _, _, labels = kind.partition(";")
+        listed[name.strip(" `").removesuffix("_total")] = sorted(labels.replace(",", " ").split())
+    metrics = [m for m in vars(Metrics()).values() if isinstance(m, MetricWrapperBase)]
+    assert listed == {metric._name: sorted(metric._labelnames) for metric in metrics}
 
 
 async def test_running_session_ends_within_the_grace() -> None:
