@@ -88,6 +88,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
                     requests = aiter(request_iterator)
                     session = await self._open(session_id, requests)
                     outcome.append("failed")
+                    # Apart from the first write: an error that cancels it would have grpc.aio send
+                    # the metadata again, which Core refuses, and the client would never be told.
+                    await context.send_initial_metadata(())
                     await session.run(requests, context.write)
                     outcome.append("completed")
                     log.info("session completed: %s", session.counts)
