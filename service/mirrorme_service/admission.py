@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mirrorme_service.errors import AtCapacity, ServerUnavailable
+from mirrorme_service.errors import AtCapacity
+from mirrorme_service.farewell import draining_error
 from mirrorme_service.metrics import Metrics
 
 _RETRY_AFTER_S = 2.0
@@ -17,6 +19,8 @@ class Admission:
     def __init__(self, max_sessions: int, metrics: Metrics) -> None:
         self._max_sessions = max_sessions
         self._num_active = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._draining = False
         self._metrics = metrics
         metrics.sessions_capacity.set(max_sessions)
@@ -26,9 +30,18 @@ class Admission:
         """Sessions that hold a place."""
         return self._num_active
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether all further sessions are refused."""
+        return self._draining
+
     def drain(self) -> None:
         """Refuses all further sessions."""
         self._draining = True
+
+    async def wait_until_empty(self) -> None:
+        """Returns once no session holds a place."""
+        await self._empty.wait()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -39,8 +52,7 @@ class Admission:
             ServerUnavailable: the server drains.
         """
         if self._draining:
-            message = "the server is shutting down: open the session on another one"
-            raise ServerUnavailable("SERVER_DRAINING", message, retry_after_s=_RETRY_AFTER_S)
+            raise draining_error()
         if self._num_active >= self._max_sessions:
             raise AtCapacity(
                 "SESSIONS_FULL",
@@ -51,9 +63,12 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._num_active += 1
+        self._empty.clear()
         self._metrics.sessions_active.set(self._num_active)
         try:
             yield
         finally:
             self._num_active -= 1
             self._metrics.sessions_active.set(self._num_active)
+            if not self._num_active:
+                self._empty.set()

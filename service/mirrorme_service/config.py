@@ -63,6 +63,9 @@ class ServiceConfig:
     engine_attempts: Annotated[int, "How often a call is made while its errors may pass."] = 3
     engine_queue_calls: Annotated[int, "Calls that may wait for one engine."] = 64
 
+    ready_check_s: Annotated[
+        float, "Without a chunk for so long, one of silence is made; readiness follows."
+    ] = 15.0
     drain_s: Annotated[float, "Time for running sessions to end after SIGTERM."] = 30.0
     log_format: Annotated[LogFormat, "Lines for people, or JSON."] = "text"
     log_level: Annotated[LogLevel, "The least severe level that is logged."] = "info"

@@ -5,6 +5,8 @@ Knows tensor names and shapes; knows no sessions, positions or clients.
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +59,7 @@ class Conditions:
 
 
 class Model:
-    """One preset's engines and its clock. Stateless; the engines are closed by who opened them."""
+    """One preset's engines and its clock. The engines are closed by who opened them."""
 
     def __init__(self, engines: EngineSet, calls: EngineCalls) -> None:
         self.manifest: Manifest = engines.manifest
@@ -65,6 +67,8 @@ class Model:
         self.platform = engines.platform
         self._engines = engines
         self._calls = calls
+        self.last_chunk_s = -math.inf
+        """When a chunk was last made, by `time.monotonic`; nothing else is kept between calls."""
         for engine in engines.engines:
             names = {tensor.name for tensor in engine.spec.inputs}
             if unknown := names - _INPUTS[engine.spec.role]:
@@ -124,6 +128,7 @@ class Model:
     async def decode(self, latents: Latents) -> NDArray[np.uint8]:
         """`[D + Tc + L, 128, h, w]` to the chunk's frames, `[8 * Tc, H, W, 3]`."""
         outputs = await self._calls.row(self._engines.decoder, {"latents": latents})
+        self.last_chunk_s = time.monotonic()
         return np.asarray(outputs["frames"], np.uint8)
 
     # How the contract says it.

@@ -1,15 +1,17 @@
 """The gateway's process parts: engines, gRPC server, health, reflection, metrics port.
 
-Starts them in order, and stops them in the reverse order: no new sessions, running ones end within
-their grace, then engines and metrics close. Signals are `main`'s.
+Starts them in order, and stops them in the reverse order: no new sessions, running ones are told
+and end within their grace, then the port, engines and metrics close. Signals are `main`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeAlias
 
 import grpc.aio
@@ -25,16 +27,22 @@ from mirrorme_service.admission import Admission
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.engine_calls import EngineCalls
 from mirrorme_service.face_detector import FaceDetector
+from mirrorme_service.farewell import Drain
 from mirrorme_service.identity_cache import IdentityCache
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.picture_file import PictureLimits
 from mirrorme_service.portrait import FaceFinder, PortraitReader
+from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
+
+log = logging.getLogger(__name__)
 
 SERVICE_NAME = animation_pb2.DESCRIPTOR.services_by_name["AnimationService"].full_name
 # Beyond the places for sessions: capabilities, portraits, health. Past that gRPC itself refuses.
 _OTHER_RPCS = 64
+# For the last messages and statuses to leave.
+_FLUSH_S = 2.0
 
 
 class StartError(Exception):
@@ -61,6 +69,7 @@ class Server:
         self.config = config
         self.metrics = Metrics()
         self.admission = Admission(config.max_sessions, self.metrics)
+        self.drain = Drain()
         self._grpc = _new_grpc_server(config)
         # Bound by the module at run time only.
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
@@ -98,17 +107,27 @@ class Server:
         return server
 
     async def stop(self, grace_s: float) -> None:
-        """Refuses new sessions at once, waits up to `grace_s` for running ones, closes all."""
+        """Refuses new sessions at once, waits up to `grace_s` for running ones, closes all.
+
+        The port stays open meanwhile, so that whoever comes is told to go elsewhere.
+        """
         self.admission.drain()
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(grace_s)
+        self.metrics.ready.set(0)
+        self.drain.begin(grace_s)
+        try:
+            async with asyncio.timeout(grace_s + _FLUSH_S):
+                await self.admission.wait_until_empty()
+        except TimeoutError:
+            log.warning("%d sessions did not end in time", self.admission.num_active)
+        await self._grpc.stop(_FLUSH_S)
         await self._closing.aclose()
 
     async def _serve(self, face_finder: FaceFinder) -> None:
         version = importlib.metadata.version("mirrorme")
         identities = self._new_identity_cache(face_finder)
         servicer = AnimationServicer(
-            self.config, self.model, identities, self.admission, self.metrics, version
+            self.config, self.model, identities, self.admission, self.drain, self.metrics, version
         )
         animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -116,8 +135,20 @@ class Server:
         self.port = _bind(self._grpc, self.config)
         self._closing.push_async_callback(self._grpc.stop, None)
         await self._grpc.start()
+        readiness = Readiness(
+            partial(animate_silence, self.model),
+            lambda: self.model.last_chunk_s,
+            self._tell_ready,
+            period_s=self.config.ready_check_s,
+        )
+        await readiness.start()
+        self._closing.push_async_callback(readiness.stop)
+
+    async def _tell_ready(self, is_ready: bool) -> None:
+        answers = health_pb2.HealthCheckResponse
         for service in ("", SERVICE_NAME):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(service, answers.SERVING if is_ready else answers.NOT_SERVING)
+        self.metrics.ready.set(is_ready and not self.admission.is_draining)
 
     def _new_identity_cache(self, face_finder: FaceFinder) -> IdentityCache:
         config, manifest = self.config, self.model.manifest

@@ -15,8 +15,9 @@ from mirrorme.animate.v1 import animation_pb2_grpc
 from mirrorme_service.admission import Admission
 from mirrorme_service.capabilities import capabilities
 from mirrorme_service.config import ServiceConfig
-from mirrorme_service.error_border import error_border, is_client_gone
+from mirrorme_service.error_border import as_animation_error, error_border, is_client_gone
 from mirrorme_service.errors import FailedPrecondition, NotFound, TimedOut
+from mirrorme_service.farewell import Drain, Farewell
 from mirrorme_service.identity_cache import Identity, IdentityCache
 from mirrorme_service.log_format import logged_session
 from mirrorme_service.metrics import Metrics
@@ -41,6 +42,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         model: Model,
         identities: IdentityCache,
         admission: Admission,
+        drain: Drain,
         metrics: Metrics,
         version: str,
     ) -> None:
@@ -48,6 +50,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._model = model
         self._identities = identities
         self._admission = admission
+        self._drain = drain
         self._metrics = metrics
         self._version = version
         self._unserved = unserved_fields(model.manifest)
@@ -84,14 +87,17 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         session_id = uuid.uuid4().hex
         with logged_session(session_id):
             async with error_border(context, "StreamAnimate", self._metrics):
+                farewell = Farewell(self._drain, self._model.clock, context.write)
                 with self._counted() as outcome, self._admission.place():
-                    requests = aiter(request_iterator)
-                    session = await self._open(session_id, requests)
-                    outcome.append("failed")
-                    # Apart from the first write: an error that cancels it would have grpc.aio send
-                    # the metadata again, which Core refuses, and the client would never be told.
-                    await context.send_initial_metadata(())
-                    await session.run(requests, context.write)
+                    async with farewell.watch():
+                        requests = aiter(request_iterator)
+                        session = await self._open(session_id, requests)
+                        outcome.append("failed")
+                        # Apart from the first write: an error that cancels it would have grpc.aio
+                        # send the metadata again, which Core refuses, and the client would never
+                        # be told.
+                        await context.send_initial_metadata(())
+                        await session.run(requests, farewell.send)
                     outcome.append("completed")
                     log.info("session completed: %s", session.counts)
 
@@ -172,6 +178,8 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         except BaseException as error:
             if is_client_gone(error):
                 outcome.append("cancelled")
+            elif as_animation_error(error).reason == "SERVER_DRAINING" and outcome[-1] == "failed":
+                outcome.append("drained")
             raise
         finally:
             self._metrics.sessions.labels(outcome[-1]).inc()

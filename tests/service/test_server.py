@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme.animate.v1 import animation_pb2_grpc
 from mirrorme_engines.errors import ManifestError
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.metrics import Metrics
@@ -23,6 +24,7 @@ from tests.service.gateway import (
     as_refusal,
     audio,
     config,
+    new_channel,
     refusal,
     running_gateway,
     speech,
@@ -247,23 +249,60 @@ async def test_running_session_ends_within_the_grace() -> None:
         await asyncio.wait_for(stopping, 2)
 
 
-async def test_session_that_outlives_the_grace_is_cancelled() -> None:
+async def test_session_that_outlives_the_grace_is_told_and_ended() -> None:
     async with running_gateway() as gateway:
         call = gateway.stub.StreamAnimate()
         await call.write(config())
-        await call.read()
-        await asyncio.wait_for(gateway.server.stop(0.2), 3)
-        assert await call.code() is grpc.StatusCode.UNAVAILABLE
-        await gateway.until_idle()
-        assert gateway.metric("mirrorme_sessions_total", outcome="cancelled") == 1
-
-
-async def test_draining_server_refuses_sessions() -> None:
-    async with running_gateway() as gateway:
-        gateway.server.admission.drain()
-        error = await refusal(gateway.stub, [config()])
+        await call.write(audio(speech(SECOND)))
+        assert (await call.read()).HasField("started")
+        stopping = asyncio.create_task(gateway.server.stop(0.2))
+        events, num_frames = [], 0
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                if answer.event.HasField("going_away"):
+                    events.append(answer.event)
+                    assert answer.event.frame_index == num_frames
+                num_frames += len(answer.frames.frames)
+        error = as_refusal(ended.value)
         assert (error.status, error.reason) == ("UNAVAILABLE", "SERVER_DRAINING")
         assert error.retry_delay_s
+        (event,) = events
+        assert 0 < event.going_away.deadline.ToTimedelta().total_seconds() <= 0.2
+        assert event.sample_index == event.frame_index * 2000 // 3
+        await asyncio.wait_for(stopping, 3)
+        assert gateway.metric("mirrorme_sessions_total", outcome="drained") == 1
+
+
+async def test_draining_server_refuses_sessions_until_the_last_one_ended() -> None:
+    async with running_gateway() as gateway:
+        call = gateway.stub.StreamAnimate()
+        await call.write(config())
+        assert (await call.read()).HasField("started")
+        stopping = asyncio.create_task(gateway.server.stop(30))
+        assert (await call.read()).event.HasField("going_away")
+        # On connections of their own: the port is open, and health says why.
+        async with new_channel(gateway.server) as channel:
+            stub = animation_pb2_grpc.AnimationServiceStub(channel)
+            error = await refusal(stub, [config()])
+            health = health_pb2_grpc.HealthStub(channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+        assert (error.status, error.reason) == ("UNAVAILABLE", "SERVER_DRAINING")
+        assert error.retry_delay_s
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert gateway.metric("mirrorme_ready") == 0
+        await call.write(audio(speech(SECOND)))
+        await call.done_writing()
+        assert await num_frames_left(call) == 24
+        await asyncio.wait_for(stopping, 5)
+        assert gateway.metric("mirrorme_sessions_total", outcome="completed") == 1
+
+
+async def test_session_that_was_not_begun_is_ended_with_the_grace() -> None:
+    async with running_gateway() as gateway:
+        call = gateway.stub.StreamAnimate()
+        await until(lambda: gateway.server.admission.num_active)
+        await asyncio.wait_for(gateway.server.stop(0.1), 3)
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_taken_ports_are_named(gateway: Gateway) -> None:
