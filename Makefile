@@ -14,7 +14,7 @@ $(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format typecheck test test-slow test-tensorrt test-triton demo serve export evaluate \
+.PHONY: help setup protos lint format typecheck test test-redis test-slow test-tensorrt test-triton demo serve export evaluate \
   triton bench train clean
 
 help: ## List the targets
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("MirrorMe needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[client,service,triton,export,tensorrt-rtx,train,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[client,service,redis,triton,export,tensorrt-rtx,train,dev]'
 	@touch $@
 
 protos: setup ## Generate Python code from protos/
@@ -49,6 +49,9 @@ typecheck: setup ## Static types
 
 test: setup ## The quick tests (under 10 minutes on 2 cores)
 	$(BIN)/pytest $(ARGS)
+
+test-redis: setup ## The tests of gateways that share a Redis; needs redis-server
+	$(BIN)/pytest -rs -m redis $(ARGS)
 
 test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)

@@ -59,6 +59,14 @@ class ServiceConfig:
     identity_cache_bytes: Annotated[int, "Memory for encoded portraits."] = 256 << 20
     portrait_ttl_s: Annotated[float, "A portrait unused for so long is forgotten."] = 3600.0
 
+    store_url: Annotated[
+        str, "Redis for sessions and portraits, redis://host:port/0. Empty: in this process."
+    ] = ""
+    store_timeout_s: Annotated[float, "Deadline of one operation of the store."] = 0.5
+    session_ttl_s: Annotated[float, "A session that lost its gateway can go on for so long."] = (
+        120.0
+    )
+
     engine_timeout_s: Annotated[float, "Deadline of one engine call, queueing included."] = 10.0
     engine_attempts: Annotated[int, "How often a call is made while its errors may pass."] = 3
     engine_queue_calls: Annotated[int, "Calls that may wait for one engine."] = 64

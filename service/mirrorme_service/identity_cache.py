@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from mirrorme_service.portrait import FittedPortrait
 
-Lookup = Literal["hit", "miss", "joined"]
-"""joined: another call was encoding the same portrait already, and this one waited for it."""
+Lookup = Literal["hit", "miss", "joined", "shared"]
+"""joined: another call was encoding the same portrait already, and this one waited for it.
+shared: another gateway had encoded it."""
 Eviction = Literal["expired", "size"]
 EncodeIdentity: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[NDArray[np.float32]]]
 """[H, W, 3] to the identity's latents [128, h, w]."""
@@ -41,6 +42,18 @@ class ReadPortrait(Protocol):
         self, data: bytes, crop_mode: pb.CropMode, *, field: str
     ) -> Awaitable[FittedPortrait]:
         """See `PortraitReader.read`."""
+        ...
+
+
+class Shared(Protocol):
+    """Identities that other gateways encoded; `SharedPortraits` is one. Never fails."""
+
+    async def load(self, portrait_id: str) -> Identity | None:
+        """An identity by its portrait's id; None: unknown."""
+        ...
+
+    async def save(self, identity: Identity) -> None:
+        """Gives an identity to the others."""
         ...
 
 
@@ -86,6 +99,7 @@ class IdentityCache:
         ttl_s: what is unused for so long is forgotten.
         clock: seconds, never going back.
         observer: for metrics.
+        shared: asked for what is not here. None: nothing is shared.
     """
 
     def __init__(
@@ -98,6 +112,7 @@ class IdentityCache:
         ttl_s: float,
         clock: Callable[[], float] = time.monotonic,
         observer: IdentityCacheObserver | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self._read = read
         self._encode = encode
@@ -106,6 +121,7 @@ class IdentityCache:
         self._ttl_s = ttl_s
         self._clock = clock
         self._observer = observer or IdentityCacheObserver()
+        self._shared = shared
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         """By portrait id, the least recently used first."""
         self._ids: dict[str, str] = {}
@@ -122,6 +138,18 @@ class IdentityCache:
         """The identity registered under an id; None: unknown, or forgotten."""
         entry = self._touched(portrait_id)
         return entry and entry.identity
+
+    async def fetch(self, portrait_id: str) -> Identity | None:
+        """As `find`, and what other gateways registered."""
+        identity = self.find(portrait_id)
+        if identity is not None or self._shared is None:
+            return identity
+        async with self._locks.hold(portrait_id):
+            identity = self.find(portrait_id) or await self._shared.load(portrait_id)
+            if identity is not None and self.find(portrait_id) is None:
+                self._add(portrait_id, _Entry(identity, self._clock()))
+                self._observer.looked_up("shared")
+        return identity
 
     async def load(
         self, image: bytes, crop_mode: pb.CropMode, *, field: str
@@ -150,11 +178,20 @@ class IdentityCache:
                     self._add_file(portrait_id, entry, file_key, info)
                     identity = Identity(info, entry.identity.latents)
                     return self._found(identity, "joined" if waited else "hit")
-                latents = np.array(await self._encode(fitted.pixels), np.float32)
-                latents.flags.writeable = False
-                identity = Identity(info, latents)
+                identity, result = await self._made(fitted, info)
                 self._add(portrait_id, _Entry(identity, self._clock()), file_key)
-                return self._found(identity, "miss")
+                return self._found(identity, result)
+
+    async def _made(self, fitted: FittedPortrait, info: pb.PortraitInfo) -> tuple[Identity, Lookup]:
+        """The identity of a portrait that is not here."""
+        if self._shared is not None and (known := await self._shared.load(info.portrait_id)):
+            return Identity(info, known.latents), "shared"
+        latents = np.array(await self._encode(fitted.pixels), np.float32)
+        latents.flags.writeable = False
+        identity = Identity(info, latents)
+        if self._shared is not None:
+            await self._shared.save(identity)
+        return identity, "miss"
 
     def _found(self, identity: Identity, result: Lookup) -> tuple[Identity, Lookup]:
         self._observer.looked_up(result)
@@ -182,10 +219,13 @@ class IdentityCache:
             self._entries.move_to_end(portrait_id)
         return entry
 
-    def _add(self, portrait_id: str, entry: _Entry, file_key: str) -> None:
+    def _add(self, portrait_id: str, entry: _Entry, file_key: str | None = None) -> None:
         self._entries[portrait_id] = entry
         self.num_bytes += entry.num_bytes
-        self._add_file(portrait_id, entry, file_key, entry.identity.portrait)
+        if file_key is None:
+            self._make_room()
+        else:
+            self._add_file(portrait_id, entry, file_key, entry.identity.portrait)
 
     def _add_file(
         self, portrait_id: str, entry: _Entry, file_key: str, info: pb.PortraitInfo
@@ -197,6 +237,9 @@ class IdentityCache:
             oldest, _ = entry.files.popitem(last=False)
             del self._ids[oldest]
         self.num_bytes += entry.num_bytes - before
+        self._make_room()
+
+    def _make_room(self) -> None:
         self._forget_expired()
         while self.num_bytes > self._max_bytes:
             self._forget_first("size")

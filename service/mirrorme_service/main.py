@@ -68,7 +68,7 @@ def main(**settings: Any) -> None:
     start_logging(config.log_format, config.log_level)
     try:
         asyncio.run(serve(config))
-    except (StartError, EngineError) as error:
+    except (StartError, ConfigError, EngineError) as error:
         log.error("cannot start: %s", error)
         sys.exit(1)
 
@@ -77,7 +77,7 @@ async def serve(config: ServiceConfig) -> None:
     """Runs the gateway until it is told to stop.
 
     Raises:
-        StartError, EngineError: it cannot start.
+        StartError, ConfigError, EngineError: it cannot start.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)

@@ -31,10 +31,13 @@ from mirrorme_service.farewell import Drain
 from mirrorme_service.identity_cache import IdentityCache
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
+from mirrorme_service.open_store import open_store
 from mirrorme_service.picture_file import PictureLimits
 from mirrorme_service.portrait import FaceFinder, PortraitReader
 from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
+from mirrorme_service.shared_portraits import SharedPortraits
+from mirrorme_service.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Server:
 
     config: ServiceConfig
     model: Model
+    store: Store
     port: int
     metrics_port: int
 
@@ -91,6 +95,7 @@ class Server:
 
         Raises:
             StartError: a port is taken.
+            ConfigError: the store cannot be.
             EngineError: the engines cannot be opened.
         """
         server = cls(config)
@@ -98,6 +103,8 @@ class Server:
             server.metrics_port = server._serve_metrics()
             engines = await open_engines(config, server.metrics)
             server._closing.push_async_callback(engines.close)
+            server.store = open_store(config, server.metrics)
+            server._closing.push_async_callback(server.store.close)
             calls = EngineCalls(config.engine_timeout_s, config.engine_attempts, server.metrics)
             server.model = Model(engines, calls)
             await server._serve(face_finder or await asyncio.to_thread(FaceDetector))
@@ -166,6 +173,7 @@ class Server:
             max_bytes=config.identity_cache_bytes,
             ttl_s=config.portrait_ttl_s,
             observer=self.metrics,
+            shared=SharedPortraits(self.store, self.model.latent_shape, config.portrait_ttl_s),
         )
 
     def _serve_metrics(self) -> int:

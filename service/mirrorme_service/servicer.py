@@ -157,7 +157,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
                 source.image, crop_mode, field=f"{field}.image"
             )
             return identity
-        identity = self._identities.find(source.portrait_id)
+        identity = await self._identities.fetch(source.portrait_id)
         if identity is None:
             raise NotFound(
                 "PORTRAIT_UNKNOWN",
