@@ -19,6 +19,7 @@ class LazyGroup(click.Group):
         "animate": "animate",
         "portrait": "portrait",
         "info": "server_info",
+        "bench": "bench",
         "contact-sheet": "contact_sheet",
         "serve": "serve",
     }
