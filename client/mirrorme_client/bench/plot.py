@@ -39,9 +39,7 @@ def write_plot(path: Path, runs: Sequence[Run], objective: Objective) -> None:
             axes.axvline(getattr(objective, limit), color="0.3", linestyle="--", linewidth=1)
         axes.set(title=title, xlabel="ms", ylabel="share of all", ylim=(0, 1.02))
         axes.grid(alpha=0.3)
-    figure.legend(
-        *figure.axes[1].get_legend_handles_labels(), title="sessions", loc="outside right"
-    )
+    figure.axes[1].legend(title="sessions", loc="lower right")
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
