@@ -28,20 +28,33 @@ class Anchor(nn.Module):
         return (portrait * identity + last * motion[:, -1])[:, None]
 
     def deviation(self, noisy: Tensor, timestep: Tensor, center: Tensor) -> Tensor:
-        """What the transformer sees: `noisy` `[B, F, C, h, w]` without the guess's share of it."""
+        """`noisy` `[B, F, C, h, w]` without the guess's share of it."""
         return noisy - (1 - _like_latents(timestep)) * center
+
+    def seen(self, deviation: Tensor, timestep: Tensor) -> Tensor:
+        """What the transformer sees: the data's deviation from the guess as far as `deviation`
+        tells it, in deviations of a channel. Nothing of pure noise, all of clean data."""
+        t = _like_latents(timestep)
+        return (1 - t) * self._std / self._power(t) * deviation
 
     def velocity(
         self, deviation: Tensor, timestep: Tensor, center: Tensor, output: Tensor
     ) -> Tensor:
         """The velocity, from the transformer's output `[B, F, C, h, w]`."""
         t = _like_latents(timestep)
-        variance = (2 * self.log_std).exp()[:, None, None]
-        whole = (1 - t).square() * variance + t.square()
+        variance, whole = self._std.square(), self._power(t)
         # Expected of noise minus (data minus center), given that the deviation is (1 - t) of the
         # second and t of the first.
         known = (t - (1 - t) * variance) / whole * deviation
         return known - center + (variance / whole).sqrt() * output
+
+    @property
+    def _std(self) -> Tensor:
+        return self.log_std.exp()[:, None, None]
+
+    def _power(self, t: Tensor) -> Tensor:
+        """The variance of a deviation."""
+        return (1 - t).square() * self._std.square() + t.square()
 
 
 def _like_latents(timestep: Tensor) -> Tensor:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mirrorme_model.errors import ConfigError
+from mirrorme_model.log_mel import FEATURE_HOP_SAMPLES, FEATURE_REACH_SAMPLES
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """A wav2vec2 (arXiv 2006.11477), in the terms of `transformers.Wav2Vec2Config`."""
+
+    frontend: Literal["waveform", "log_mel"]
+    """`log_mel`: fixed bands in place of the convolutions (see `LogMel`), which then are one that
+    states its channels, reach and hop."""
 
     conv_dim: tuple[int, ...]
     conv_kernel: tuple[int, ...]
@@ -34,6 +39,15 @@ class BackboneConfig:
             raise ConfigError(
                 "conv_dim, conv_kernel and conv_stride differ in length, or are empty"
             )
+        if self.frontend == "log_mel":
+            geometry = (self.conv_kernel, self.conv_stride)
+            if geometry != ((FEATURE_REACH_SAMPLES,), (FEATURE_HOP_SAMPLES,)):
+                raise ConfigError(
+                    f"conv_kernel and conv_stride are {geometry}: a log_mel frontend has "
+                    f"({FEATURE_REACH_SAMPLES},) and ({FEATURE_HOP_SAMPLES},)"
+                )
+            if self.conv_dim[0] % 2:
+                raise ConfigError(f"conv_dim is {self.conv_dim}: log_mel wants an even number")
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"

@@ -136,9 +136,11 @@ class Denoiser(nn.Module):
         Returns:
             [B, F, C, h, w].
         """
-        anchor, center, seen = self.anchor, prefill.center, noisy
+        anchor, center = self.anchor, prefill.center
+        deviation, seen = noisy, noisy
         if anchor is not None and center is not None:
-            seen = anchor.deviation(noisy, timestep, center)
+            deviation = anchor.deviation(noisy, timestep, center)
+            seen = anchor.seen(deviation, timestep)
         x = self.base.patchify_proj(to_tokens(seen)) + prefill.token_bias
         shared, embedded_time = self.base.adaln_single(timestep, prefill.time_bias)
         adapters = self._adapters()
@@ -154,7 +156,7 @@ class Denoiser(nn.Module):
         made = from_tokens(self.base.output(x, embedded_time), noisy.shape[-2:])
         if anchor is None or center is None:
             return made
-        return anchor.velocity(seen, timestep, center, made)
+        return anchor.velocity(deviation, timestep, center, made)
 
     def forward(self, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """As training sees it: `velocity` with its own `prefill`."""

@@ -17,6 +17,7 @@ from mirrorme_model.config import (
     VideoConfig,
 )
 from mirrorme_model.errors import ConfigError
+from mirrorme_model.log_mel import FEATURE_HOP_SAMPLES, FEATURE_REACH_SAMPLES
 from mirrorme_model.vae_config import demo_vae_config, ltx_vae_config, tiny_vae_config
 
 PRESETS = ("tiny", "demo", "ltx-2b")
@@ -123,6 +124,7 @@ def _tiny() -> ModelConfig:
         audio=AudioConfig(
             sample_rate_hz=16000,
             backbone=BackboneConfig(
+                frontend="waveform",
                 conv_dim=(8, 8, 8, 8, 16, 16, 16),
                 conv_kernel=_CONV_KERNEL,
                 conv_stride=_CONV_STRIDE,
@@ -159,7 +161,7 @@ def _demo() -> ModelConfig:
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
         dit=DitConfig(
             num_layers=6,
-            num_heads=4,
+            num_heads=3,
             head_dim=64,
             text=None,
             audio_layers=(0, 1, 2, 3, 4),
@@ -168,15 +170,16 @@ def _demo() -> ModelConfig:
         audio=AudioConfig(
             sample_rate_hz=16000,
             backbone=BackboneConfig(
-                conv_dim=(32, 48, 64, 64, 96, 128, 128),
-                conv_kernel=_CONV_KERNEL,
-                conv_stride=_CONV_STRIDE,
-                conv_bias=True,
+                frontend="log_mel",
+                conv_dim=(64,),
+                conv_kernel=(FEATURE_REACH_SAMPLES,),
+                conv_stride=(FEATURE_HOP_SAMPLES,),
+                conv_bias=False,
                 feature_norm="layer",
-                hidden_size=128,
+                hidden_size=192,
                 num_layers=4,
                 num_heads=4,
-                intermediate_size=384,
+                intermediate_size=768,
                 pos_conv_kernel=16,
                 pos_conv_groups=8,
                 stable_layer_norm=True,
@@ -184,15 +187,15 @@ def _demo() -> ModelConfig:
             band=BandConfig(past_features=14, lookahead_features=(2, 2, 2, 0)),
             window=None,
             slots_per_frame=2,
-            local_width=32,
-            strided_widths=(48, 64, 96, 128),
+            local_width=48,
+            strided_widths=(64, 96, 128, 128),
             num_speech_tokens=4,
         ),
         hands=HandConfig(sigma_tokens=1.0, hidden_width=96),
         controls=_controls(hidden_width=96),
         expression=RangeConfig(min=0.0, max=2.0, default=1.0),
         guidance=None,
-        sigmas=(1.0, 0.85, 0.65, 0.4, 0.0),
+        sigmas=(1.0, 0.0),
         vae=demo_vae_config(),
     )
 
@@ -231,6 +234,7 @@ def _ltx_2b() -> ModelConfig:
 def wav2vec2_base() -> BackboneConfig:
     """facebook/wav2vec2-base."""
     return BackboneConfig(
+        frontend="waveform",
         conv_dim=(512,) * 7,
         conv_kernel=_CONV_KERNEL,
         conv_stride=_CONV_STRIDE,

@@ -105,6 +105,7 @@ def _read_backbone(folder: Path) -> BackboneConfig:
         raise CheckpointError(f"{path}: feat_extract_norm is {config.feat_extract_norm!r}")
     try:
         return BackboneConfig(
+            frontend="waveform",
             conv_dim=tuple(config.conv_dim),
             conv_kernel=tuple(config.conv_kernel),
             conv_stride=tuple(config.conv_stride),

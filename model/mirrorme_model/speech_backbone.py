@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from mirrorme_model.audio_config import AudioConfig, BackboneConfig
+from mirrorme_model.log_mel import LogMel
 
 
 class SpeechBackbone(nn.Module):
@@ -25,6 +26,12 @@ class SpeechBackbone(nn.Module):
         super().__init__()
         self._config = config
         self.wav2vec2 = Wav2Vec2Model(wav2vec2_config(config.backbone))
+        if config.backbone.frontend == "log_mel":
+            self.wav2vec2.feature_extractor = LogMel(
+                config.backbone.conv_dim[0], config.sample_rate_hz
+            )
+            # It would hide how loud the speech is.
+            self.wav2vec2.feature_projection.layer_norm = nn.Identity()
         if config.band:
             self._position_conv.padding = (0,)
 

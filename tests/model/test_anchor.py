@@ -50,6 +50,13 @@ def test_what_is_left_is_of_unit_variance_and_not_known_from_the_noisy(
         assert abs(float(torch.corrcoef(torch.stack([rest, known]))[0, 1])) < 0.03
 
 
+def test_of_pure_noise_the_transformer_sees_nothing_and_of_clean_data_all(anchor: Anchor) -> None:
+    deviation = normal(2, 1, CHANNELS, 2, 2, seed=5)
+    assert not anchor.seen(deviation, torch.ones(1, 1)).any()
+    clean = anchor.seen(deviation, torch.zeros(1, 1))
+    assert torch.allclose(clean, deviation / STD[:, None, None])
+
+
 def test_steps_without_a_transformer_draw_from_the_guess(anchor: Anchor) -> None:
     center = torch.tensor([2.0, -1.0, 0.5]).reshape(1, 1, CHANNELS, 1, 1)
     x = normal(2000, 1, CHANNELS, 1, 1, seed=4)

@@ -35,7 +35,8 @@ def at_once(denoiser: Denoiser, noisy: Tensor, timestep: Tensor, conditions: Con
     size = noisy.shape[-2] * noisy.shape[-1]
     clean = torch.cat((conditions.identity[:, None], conditions.motion), dim=1)
     assert denoiser.anchor is not None and prefill.center is not None
-    seen = denoiser.anchor.deviation(noisy, timestep, prefill.center)
+    deviation = denoiser.anchor.deviation(noisy, timestep, prefill.center)
+    seen = denoiser.anchor.seen(deviation, timestep)
     types = denoiser.token_types[[IDENTITY] + [MOTION] * num_motion][:, None]
     x = torch.cat(
         (
@@ -66,7 +67,7 @@ def at_once(denoiser: Denoiser, noisy: Tensor, timestep: Tensor, conditions: Con
             x = torch.cat((x[:, :num_clean], frames.flatten(1, 2)[:, :, None]), dim=1)
     tokens = base.output(x, embedded)[:, num_clean:, 0].unflatten(1, (num_noisy, size))
     made = from_tokens(tokens, noisy.shape[-2:])
-    return denoiser.anchor.velocity(seen, timestep, prefill.center, made)
+    return denoiser.anchor.velocity(deviation, timestep, prefill.center, made)
 
 
 @torch.no_grad()

@@ -10,7 +10,14 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_bank import ClipBank, Record
-from mirrorme_training.clip_casting import PaintedOnDemand, cast, paint, to_pixels, to_video
+from mirrorme_training.clip_casting import (
+    PaintedOnDemand,
+    PaintManner,
+    cast,
+    paint,
+    to_pixels,
+    to_video,
+)
 from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_batch import draw_chunks, draw_dropped, moves
@@ -101,7 +108,8 @@ def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) ->
     vae = AvatarModel.random(config, 0).vae
     record = LatentClips(vae, config, PaintedOnDemand(store), BANK, 0, autocast=False)(0)
     casting = cast(0, store, BANK, 0)
-    frames = paint(casting, store, BANK, config.video.height_px, slice(None)).frames
+    pose = store.pose(casting.clip, hands=BANK.hands)
+    frames = paint(casting, pose, PaintManner(config.video.height_px)).frames
     with torch.no_grad():
         # Latent 2 is of frames 16 to 23; the encoder is causal, so later frames do not matter.
         early = vae.encode(to_video(frames[7:24])[None]).mean[0, :, 2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mirrorme_training.clip_casting import PaintedOnDemand
+from mirrorme_training.clip_casting import PaintedOnDemand, PaintManner
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow, heard_latents
 from mirrorme_training.painted_clips import PaintConfig, PaintedClips, write_painted
@@ -74,3 +74,31 @@ def test_missing_clips_are_found_before_training(data: Path, tmp_path: Path) -> 
     (tmp_path / "clip-000001.npz").unlink()
     with pytest.raises(ShardError, match="clip-000001"):
         PaintedClips(tmp_path)
+
+
+def test_a_crop_is_a_part_of_the_whole_picture(data: Path) -> None:
+    """But for the light that falls off towards a picture's edges."""
+    source, one = PaintedOnDemand(ClipStore(data)), bank(0.0)
+    whole = source.painted(1, one, PaintManner(128), 0).frames.float()
+    part = source.painted(1, one, PaintManner(128, crop_px=64), 0).frames.float()
+    assert part.shape[1:3] == (64, 64)
+    places = [(y, x) for y in (0, 32, 64) for x in (0, 32, 64)]
+    apart = [(whole[:, y : y + 64, x : x + 64] - part).abs().mean() for y, x in places]
+    assert min(apart) < 4 < sorted(apart)[1]
+
+
+def test_less_liveliness_moves_the_head_less_and_the_mouth_as_much(data: Path) -> None:
+    pose = ClipStore(data).pose(0)
+    calm = PaintManner(64, liveliness=0.5).calmed(pose)
+    torch.testing.assert_close(calm.control("head_yaw"), 0.5 * pose.control("head_yaw"))
+    torch.testing.assert_close(calm.sway, 0.5 * pose.sway)
+    assert torch.equal(calm.control("jawOpen"), pose.control("jawOpen"))
+
+
+def test_crops_are_trained_on_at_their_own_size(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, size_px=64, crop_px=32)
+    list(write_painted(tmp_path, data, config))
+    close = dataclasses.replace(bank(0.0), hands=False)
+    assert PaintedClips(tmp_path).window(0, close, 32, 0).frames.shape[1:3] == (32, 32)
+    with pytest.raises(RecipeError, match="pixels"):
+        PaintedClips(tmp_path).window(0, close, 64, 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mirrorme_model.vae_config import FRAMES_PER_LATENT
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
 from torch import Tensor, nn
 
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
@@ -18,6 +19,9 @@ from mirrorme_training.clip_window import (
     ClipWindow,
     heard_latents,
 )
+from mirrorme_training.portrait_canvas import Canvas
+from mirrorme_training.portrait_identity import Identity
+from mirrorme_training.portrait_pose import HEAD_CONTROLS, Pose, with_controls
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.recipe import BankConfig, RecipeError
@@ -38,6 +42,51 @@ class Casting:
     close_up: bool
     start: float
     """0 to 1: where the window is cut."""
+
+
+@dataclass(frozen=True)
+class PaintManner:
+    """What is painted of a clip."""
+
+    size_px: int
+    """Of the whole picture."""
+    crop_px: int | None = None
+    """As in `PaintConfig`."""
+    liveliness: float = 1.0
+    """As in `PaintConfig`."""
+
+    def calmed(self, pose: Pose) -> Pose:
+        """The pose with less movement of head and trunk. The eyes' is left as it is."""
+        if self.liveliness == 1:
+            return pose
+        turned = {name: self.liveliness * pose.control(name) for name in HEAD_CONTROLS}
+        return dataclasses.replace(
+            with_controls(pose, **turned),
+            shoulders=self.liveliness * pose.shoulders,
+            sway=self.liveliness * pose.sway,
+        )
+
+    def cropped(self, who: Identity) -> tuple[Identity, int]:
+        """The person as seen through the part that is painted, and its side in pixels."""
+        if self.crop_px is None:
+            return who, self.size_px
+        framing = who.framing
+        canvas = Canvas(framing, 1, self.size_px)
+        mouth = torch.stack([torch.zeros_like(framing.center_x), who.mouth.y.flatten()], dim=-1)
+        corner = (canvas.to_pixels(mouth) - self.crop_px / 2)[0] / SPATIAL_FACTOR
+        most = (self.size_px - self.crop_px) // SPATIAL_FACTOR
+        corner = corner.round().clamp(0, most) * SPATIAL_FACTOR
+        share = self.crop_px / self.size_px
+        pixel = framing.view_height / self.size_px
+        view = framing.view_height * share
+        shift = (corner + self.crop_px / 2 - self.size_px / 2) * pixel
+        closer = dataclasses.replace(
+            framing,
+            view_height=view,
+            center_x=framing.center_x + shift[0],
+            center_y=framing.center_y + shift[1],
+        )
+        return dataclasses.replace(who, framing=closer), self.crop_px
 
 
 class PaintedOnDemand:
@@ -63,18 +112,23 @@ class PaintedOnDemand:
 
     def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
         """See `ClipSource`."""
+        return self.painted(number, bank, PaintManner(size_px), seed)
+
+    def painted(self, number: int, bank: BankConfig, manner: PaintManner, seed: int) -> ClipWindow:
+        """As `window`, painted in a manner."""
         store = self._store
         casting = cast(number, store, bank, seed)
         first = _first_latent(casting, store, bank)
         rows = slice(first * FRAMES_PER_LATENT, (first + 1 + bank.window_latents) * 8)
-        shown = paint(casting, store, bank, size_px, slice(rows.start + _LEAD_FRAMES, rows.stop))
+        pose = manner.calmed(store.pose(casting.clip, rows, hands=bank.hands))
+        shown = paint(casting, pose[_LEAD_FRAMES:], manner)
         masks = torch.stack([shown.face_mask, shown.mouth_mask], dim=1).float()
         keypoints = shown.hand_keypoints * shown.hand_keypoints[..., 2:]
         return ClipWindow(
             frames=shown.frames,
             masks=nn.functional.avg_pool2d(masks, MASK_STRIDE).to(torch.uint8),
             pcm=_heard(store.audio(casting.clip), first, bank.window_latents),
-            controls=store.pose(casting.clip, rows, hands=bank.hands).controls,
+            controls=pose.controls,
             keypoints=torch.cat([torch.zeros_like(keypoints[:_LEAD_FRAMES]), keypoints]),
             mouth=torch.cat(
                 [shown.mouth_open_ratio[:1].expand(_LEAD_FRAMES), shown.mouth_open_ratio]
@@ -96,14 +150,12 @@ def cast(number: int, store: ClipStore, config: BankConfig, seed: int) -> Castin
     )
 
 
-def paint(
-    casting: Casting, store: ClipStore, config: BankConfig, size_px: int, frames: slice
-) -> RenderedFrames:
-    """Some frames of a clip, with the truth about them, on the store's device."""
-    pose = store.pose(casting.clip, frames, hands=config.hands)
-    who = sample_identity([casting.identity_seed], close_up=casting.close_up).to(store.device)
+def paint(casting: Casting, pose: Pose, manner: PaintManner) -> RenderedFrames:
+    """The person of a clip in poses, with the truth about them, on the poses' device."""
+    who = sample_identity([casting.identity_seed], close_up=casting.close_up).to(pose.device)
+    who, side_px = manner.cropped(who)
     parts = [
-        render(who, pose[slice(at, at + _RENDER_FRAMES)], size_px)
+        render(who, pose[slice(at, at + _RENDER_FRAMES)], side_px)
         for at in range(0, len(pose), _RENDER_FRAMES)
     ]
     return RenderedFrames.join(parts)

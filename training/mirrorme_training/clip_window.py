@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from mirrorme_model.audio_encoder import AudioEncoder
 from torch import Tensor
 
 from mirrorme_training.recipe import BankConfig
@@ -76,6 +77,15 @@ class ClipSource(Protocol):
 def heard_latents(window_latents: int) -> int:
     """Latents of audio in a window of 1 + `window_latents`."""
     return LEAD_LATENTS + 1 + window_latents + TAIL_LATENTS
+
+
+def window_tokens(audio: AudioEncoder, pcm: Tensor, num_latents: int) -> Tensor:
+    """Audio tokens `[B, num_latents, tokens, C]` of windows, heard with what was before and after.
+
+    `pcm` is `[B, N]` of `heard_latents(num_latents - 1)`.
+    """
+    tokens = audio.encode_clip(pcm, heard_latents(num_latents - 1))
+    return tokens[:, LEAD_LATENTS : LEAD_LATENTS + num_latents]
 
 
 def token_masks(masks: Tensor, stride_px: int, frames: int) -> Tensor:

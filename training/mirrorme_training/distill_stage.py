@@ -13,14 +13,13 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from torch import Tensor
 
-from mirrorme_training.clip_window import ClipSource
+from mirrorme_training.clip_window import ClipSource, window_tokens
 from mirrorme_training.flow_batch import (
     ChunkBatch,
     Dropped,
     draw_chunks,
     draw_dropped,
     take_chunks,
-    window_tokens,
 )
 from mirrorme_training.flow_stage import (
     FlowStage,
@@ -58,7 +57,7 @@ class DistillStage(FlowStage):
         depth = self.rollout_depth(step)
         first = draw_chunks(self.bank, model.config, config, generator, depth * length)
         dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator)
-        tokens = self.encode_speech(first, generator)
+        tokens, speech_loss, heard = self.hear(first, generator)
         with torch.no_grad():
             clean = self.bank["pcm"][first.clips].float()
             taught = window_tokens(self.teacher.audio, clean, self.bank["latents"].shape[1])
@@ -82,9 +81,7 @@ class DistillStage(FlowStage):
         numbers = {"endpoint": loss.detach()}
         truth = self._truth_loss(made, batch, dropped, depth)
         pixels = self._pixel_loss(made, wanted, batch)
-        speech_loss, named_right = self.speech_loss(tokens, batch)
-        numbers |= {"truth": truth.detach(), "visemes_right": named_right}
-        numbers["pixels"] = pixels.detach()
+        numbers |= {"truth": truth.detach(), "pixels": pixels.detach(), **heard}
         loss = loss + self._distill.truth_weight * truth + self._distill.pixel_weight * pixels
         return loss + config.speech_weight * speech_loss, numbers
 

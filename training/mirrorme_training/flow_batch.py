@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor
 
 from mirrorme_training.clip_bank import ClipBank
-from mirrorme_training.clip_window import LEAD_LATENTS, heard_latents
 from mirrorme_training.recipe import DropoutConfig, FlowStageConfig
 
 _MIN_AWAY_LATENTS = 2
@@ -162,15 +160,6 @@ def moves(
     frames = (starts * FRAMES_PER_LATENT)[:, None] + torch.arange(num_frames, device=starts.device)
     now = bank["controls"][slots[:, None], frames].float()
     return ((now - before[:, None]).abs() > limits).any(dim=2).any(dim=1)
-
-
-def window_tokens(audio: AudioEncoder, pcm: Tensor, num_latents: int) -> Tensor:
-    """Audio tokens `[B, num_latents, tokens, C]` of windows, heard with what was before and after.
-
-    `pcm` is `[B, N]` of `heard_latents(num_latents - 1)`.
-    """
-    tokens = audio.encode_clip(pcm, heard_latents(num_latents - 1))
-    return tokens[:, LEAD_LATENTS : LEAD_LATENTS + num_latents]
 
 
 def chunk_tokens(tokens: Tensor, batch: ChunkBatch) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mirrorme_training.anchor_fit import fit_anchor
 from mirrorme_training.clip_bank import ClipBank
-from mirrorme_training.clip_window import ClipSource
+from mirrorme_training.clip_window import ClipSource, window_tokens
 from mirrorme_training.flow_batch import (
     ChunkBatch,
     Dropped,
@@ -28,7 +28,6 @@ from mirrorme_training.flow_batch import (
     drop_audio,
     moves,
     take_chunks,
-    window_tokens,
 )
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
@@ -52,8 +51,9 @@ class FlowStage:
         self.average = averaged_copy(model)
         self._config, self._seed = config, seed
         make = LatentClips(
-            self.average.vae, model.config, source, config.bank, seed, autocast=autocast
-        )
+            self.average.vae, model.config, source, config.bank, seed, autocast=autocast,
+            heard_by=self.average.audio if config.hear_once else None,
+        )  # fmt: skip
         self.bank = ClipBank(config.bank, make)
         names = [control.name for control in model.config.controls.controls]
         columns = [names.index(name) for name in MOUTH_CONTROLS if name in names]
@@ -69,6 +69,10 @@ class FlowStage:
         if config.train == "adapters":
             model.denoiser.base.requires_grad_(False)
             model.audio.backbone.requires_grad_(False)
+        if config.hear_once:
+            model.audio.requires_grad_(False)
+            # What stands for no speech is the denoiser's to learn.
+            model.audio.tokens.null.requires_grad_(True)
         if config.dropout.hands >= 1 and model.denoiser.hand_encoder is not None:
             # Else it would learn a constant before it has seen a hand.
             model.denoiser.hand_encoder.requires_grad_(False)
@@ -96,11 +100,7 @@ class FlowStage:
         length = model.config.chunk.num_latents
         depth = self.rollout_depth(step)
         first = draw_chunks(self.bank, model.config, config, generator, depth * length)
-        tokens = self.encode_speech(first, generator)
-        speech_loss, named_right = self.speech_loss(tokens, first)
-        numbers = {"speech": speech_loss.detach(), "visemes_right": named_right}
-        if step < config.speech_steps:
-            return speech_loss, numbers
+        tokens, speech_loss, numbers = self.hear(first, generator)
         starts = first.starts + depth * length
         moved = None
         if config.still_degrees is not None:
@@ -178,14 +178,26 @@ class FlowStage:
         made = roll_out(self.model.denoiser, chunks, noise, None).float()
         return torch.cat([motion, made], dim=1)[:, -motion.shape[1] :]
 
-    def encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
-        """Audio tokens of the batch's windows, `[B / S, K, tokens, C]`, heard anew."""
+    def hear(
+        self, batch: ChunkBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Audio tokens of the batch's windows `[B / S, K, tokens, C]`, the auxiliary loss on them,
+        and numbers to log."""
+        if self._config.hear_once:
+            tokens = self.bank["tokens"][batch.clips].float()
+            return tokens, tokens.new_zeros(()), {}
+        tokens = self._encode_speech(batch, generator)
+        loss, named_right = self._speech_loss(tokens, batch)
+        return tokens, loss, {"speech": loss.detach(), "visemes_right": named_right}
+
+    def _encode_speech(self, batch: ChunkBatch, generator: torch.Generator) -> Tensor:
+        """Heard anew."""
         pcm = self.bank["pcm"][batch.clips].float()
         if self._config.augment:
             pcm = augment_batch(pcm, generator)
         return window_tokens(self.model.audio, pcm, self.bank["latents"].shape[1])
 
-    def speech_loss(self, tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
+    def _speech_loss(self, tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
         """Of the auxiliary head, and the share of visemes that it names right."""
         controls, opening = self.bank["controls"][batch.clips], self.bank["mouth"][batch.clips]
         shapes = mouth_shapes(controls, opening, self._columns)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_casting import to_pixels
-from mirrorme_training.flow_batch import Dropped, take_chunks, window_tokens
+from mirrorme_training.clip_window import window_tokens
+from mirrorme_training.flow_batch import Dropped, take_chunks
 from mirrorme_training.rollout import roll_out
 from mirrorme_training.stage import Picture, spread_indices, tile
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
+from torch import Tensor
 
 from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import to_video
-from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, token_masks
+from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, token_masks, window_tokens
 from mirrorme_training.portrait_pose import CONTROL_INDEX
 from mirrorme_training.recipe import BankConfig
+from mirrorme_training.speech_batch_augment import augment_batch
 
 MOUTH_CONTROLS = (
     "jawOpen",
@@ -35,18 +39,21 @@ class LatentClips:
     Fields: `latents` [K, C, h, w], `pictures` [K, C, h, w] of each latent's last frame by itself,
     `masks` [K, 2, h, w] face and mouth in 0 to 1, `pcm` [N] clean, `controls` [8K, controls] and
     `keypoints` [8K, 2, 21, 3] as the denoiser takes them, `mouth` [8K] opening ratio, `visemes`
-    [8K]. Floats are half precision. Audio is of `heard_latents` latents: it begins earlier.
+    [8K], and, where clips are heard once, `tokens` [K, tokens, C]. Floats are half precision. Audio
+    is of `heard_latents` latents: it begins earlier.
     """
 
     def __init__(
         self, vae: VideoVae, model: ModelConfig, source: ClipSource, config: BankConfig, seed: int,
-        *, autocast: bool,
+        *, autocast: bool, heard_by: AudioEncoder | None = None,
     ) -> None:  # fmt: skip
+        """`heard_by`: makes the tokens; None: they are left out."""
         if model.video.height_px != model.video.width_px:
             raise ConfigError("training clips are square: want width_px = height_px")
         self._vae, self._source, self._config, self._seed = vae, source, config, seed
         self._size_px = model.video.height_px
         self._autocast = autocast
+        self._heard_by = heard_by
         names = [control.name for control in model.controls.controls]
         self._controls = torch.tensor([CONTROL_INDEX[n] for n in names], device=source.device)
 
@@ -61,7 +68,7 @@ class LatentClips:
             pictures = self._vae.encode(to_video(every)).mean[:, :, 0]
         masks = token_masks(window.masks, SPATIAL_FACTOR // MASK_STRIDE, FRAMES_PER_LATENT)
         gains = torch.tensor(_MASK_GAINS, device=device)[:, None, None]
-        return {
+        record = {
             "latents": latents.half(),
             "pictures": pictures.half(),
             "masks": (masks * gains).clamp(max=1).half(),
@@ -71,3 +78,11 @@ class LatentClips:
             "mouth": window.mouth,
             "visemes": window.visemes,
         }
+        if self._heard_by is not None:
+            record["tokens"] = self._tokens(self._heard_by, window.pcm, number, len(latents))
+        return record
+
+    def _tokens(self, audio: AudioEncoder, pcm: Tensor, number: int, num_latents: int) -> Tensor:
+        generator = torch.Generator(pcm.device)
+        generator.manual_seed(int(np.random.default_rng([self._seed, number, 1]).integers(2**62)))
+        return window_tokens(audio, augment_batch(pcm[None], generator), num_latents)[0].half()

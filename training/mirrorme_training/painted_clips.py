@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from mirrorme_model.vae_config import SPATIAL_FACTOR
 
-from mirrorme_training.clip_casting import PaintedOnDemand, cast
+from mirrorme_training.clip_casting import PaintedOnDemand, PaintManner, cast
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow
 from mirrorme_training.recipe import BankConfig, RecipeError
@@ -36,18 +36,40 @@ class PaintConfig:
     close_up: float = 0.35
     """Share of close-ups, which are without hands; the others show half a body."""
     seed: int = 0
+    crop_px: int | None = None
+    """Side of the square around the mouth that is painted alone, its edges on those of tokens;
+    None: the whole picture."""
+    liveliness: float = 1.0
+    """Of the head's and the trunk's movement; 0: still."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
             raise ValueError("num_clips and window_latents must be at least 1")
         if self.size_px < SPATIAL_FACTOR or self.size_px % SPATIAL_FACTOR:
             raise ValueError(f"size_px is {self.size_px}: want a multiple of {SPATIAL_FACTOR}")
+        crop = self.crop_px
+        if crop is not None and (crop % SPATIAL_FACTOR or not 0 < crop < self.size_px):
+            raise ValueError(
+                f"crop_px is {crop}: want a multiple of {SPATIAL_FACTOR} below {self.size_px}"
+            )
+
+    @property
+    def side_px(self) -> int:
+        """Of the pictures that are painted."""
+        return self.size_px if self.crop_px is None else self.crop_px
 
     def bank(self, *, close_up: bool) -> BankConfig:
         """As a bank that paints on demand would be told."""
         return BankConfig(
-            close_up=self.close_up, hands=not close_up, window_latents=self.window_latents
+            close_up=self.close_up,
+            hands=self.has_hands and not close_up,
+            window_latents=self.window_latents,
         )
+
+    @property
+    def has_hands(self) -> bool:
+        """True: half bodies are painted with their hands."""
+        return self.crop_px is None
 
 
 def write_painted(
@@ -130,15 +152,15 @@ class PaintedClips:
     def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
         """See `ClipSource`."""
         have = self._config
-        if (bank.window_latents, size_px) != (have.window_latents, have.size_px):
+        if (bank.window_latents, size_px) != (have.window_latents, have.side_px):
             raise RecipeError(
-                f"the painted clips are of {have.window_latents} latents and {have.size_px} "
+                f"the painted clips are of {have.window_latents} latents and {have.side_px} "
                 f"pixels: want {bank.window_latents} (bank.window_latents) and {size_px}"
             )
         random = np.random.default_rng([seed, number])
         close_up = bool(random.random() < bank.close_up)
         among = [n for n, close in enumerate(self._close_up) if close == close_up]
-        if not among or (not close_up and not bank.hands):
+        if not among or (not close_up and bank.hands != have.has_hands):
             kind = "close-ups" if close_up else f"half bodies with hands = {bank.hands}"
             raise RecipeError(f"the painted clips hold no {kind}")
         lap, place = divmod(number, len(among))
@@ -164,7 +186,8 @@ def _open(data: Path) -> None:
 
 def _paint(folder: Path, config: PaintConfig, number: int, close_up: bool) -> Path:
     bank = config.bank(close_up=close_up)
-    window = _source.window(number, bank, config.size_px, config.seed)
+    manner = PaintManner(config.size_px, config.crop_px, config.liveliness)
+    window = _source.painted(number, bank, manner, config.seed)
     arrays = {f.name: getattr(window, f.name) for f in fields(window)}
     halves = {name: a.half() if a.dtype == torch.float32 else a for name, a in arrays.items()}
     path = _path(folder, number)

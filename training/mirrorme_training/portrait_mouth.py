@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,17 +42,16 @@ def lip_shape(scene: Scene) -> LipShape:
     mouth, c = scene.who.mouth, scene.control
 
     def both(name: str) -> Tensor:
-        return 0.5 * (c(name + "Left") + c(name + "Right"))
+        return _both(c, name)
 
     jaw, pucker, funnel = c("jawOpen"), c("mouthPucker"), c("mouthFunnel")
     press, roll = both("mouthPress"), c("mouthRollLower")
     sneer = both("noseSneer")
     smile, stretch = both("mouthSmile"), both("mouthStretch")
-    parted = (1 - c("mouthClose")).clamp(0, 1) * (1 - press).clamp(0, 1)
+    parted = _parted(c)
+    rise, fall = parting(c)
     rounding = (pucker + 0.7 * funnel).clamp(0, 1)
     width = 1 + 0.16 * smile + 0.16 * stretch - 0.46 * pucker - 0.26 * funnel - 0.07 * jaw
-    fall = OPENING * 0.86 * jaw + 0.06 * c("mouthLowerDown") + 0.028 * funnel
-    rise = OPENING * 0.14 * jaw + 0.042 * c("mouthUpperUp") + 0.02 * sneer + 0.012 * funnel
     thick = 1 + 0.28 * rounding - 0.12 * stretch - 0.12 * smile
     corner = mouth.corners + 0.01 * (1 - rounding)
     closed_drop = 0.4 * OPENING * jaw * (1 - parted)
@@ -60,14 +60,34 @@ def lip_shape(scene: Scene) -> LipShape:
         x=0.07 * (c("jawLeft") - c("jawRight")),
         y=mouth.y + 0.012 * jaw + closed_drop - 0.012 * sneer,
         half_width=mouth.width * width.clamp_min(0.42),
-        rise=rise * parted,
-        fall=fall * parted * (1 - 0.55 * roll),
+        rise=rise,
+        fall=fall,
         upper=mouth.upper * thick * (1 - 0.45 * press) * (1 - 0.2 * c("mouthUpperUp")),
         lower=mouth.lower * (1 + 0.35 * forward) * thick * (1 - 0.4 * press) * (1 - 0.6 * roll),
         roundness=rounding,
         left_corner=corner + 0.075 * c("mouthSmileLeft") - 0.06 * c("mouthFrownLeft"),
         right_corner=corner + 0.075 * c("mouthSmileRight") - 0.06 * c("mouthFrownRight"),
     )
+
+
+def parting(control: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
+    """How far the upper lip's inner edge rises and the lower lip's falls, world units, of what
+    `control` gives by name."""
+    jaw, funnel = control("jawOpen"), control("mouthFunnel")
+    parted = _parted(control)
+    rise = OPENING * 0.14 * jaw + 0.042 * control("mouthUpperUp") + 0.012 * funnel
+    rise = rise + 0.02 * _both(control, "noseSneer")
+    fall = OPENING * 0.86 * jaw + 0.06 * control("mouthLowerDown") + 0.028 * funnel
+    return rise * parted, fall * parted * (1 - 0.55 * control("mouthRollLower"))
+
+
+def _parted(control: Callable[[str], Tensor]) -> Tensor:
+    closed, pressed = control("mouthClose"), _both(control, "mouthPress")
+    return (1 - closed).clamp(0, 1) * (1 - pressed).clamp(0, 1)
+
+
+def _both(control: Callable[[str], Tensor], name: str) -> Tensor:
+    return 0.5 * (control(name + "Left") + control(name + "Right"))
 
 
 def lip_gap(scene: Scene, lips: LipShape) -> Tensor:

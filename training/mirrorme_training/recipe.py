@@ -17,9 +17,11 @@ from typing import Any, Literal, TypeAlias
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.strict_json import parse_json
 
-StageName: TypeAlias = Literal["vae", "face", "body", "hands", "distill"]
-STAGES: tuple[StageName, ...] = ("vae", "face", "body", "hands", "distill")
-"""In the order in which they are trained."""
+StageName: TypeAlias = Literal["speech", "vae", "face", "body", "hands", "distill"]
+STAGES: tuple[StageName, ...] = ("speech", "vae", "face", "body", "hands", "distill")
+"""In the order in which they are trained; the first two do not build on each other."""
+FIRST_STAGES: tuple[StageName, ...] = ("speech", "vae")
+"""May begin from random weights."""
 
 
 class RecipeError(Exception):
@@ -103,6 +105,16 @@ class VaeStageConfig:
 
 
 @dataclass(frozen=True)
+class SpeechStageConfig:
+    """The audio encoder by itself."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch: int = 16
+    """Clips a step."""
+
+
+@dataclass(frozen=True)
 class DropoutConfig:
     """How often conditions are not given."""
 
@@ -120,8 +132,13 @@ class FlowStageConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    size_px: int | None = None
+    """Of the square pictures; None: as in the checkpoint. The weights fit any: a stage may learn
+    on clips painted with `--crop`, the next one on whole pictures."""
     train: Literal["all", "adapters"] = "all"
     """`adapters`: the published transformer and speech backbone stay as they are."""
+    hear_once: bool = False
+    """The audio encoder stays as it is, and hears each clip once, when the clip is made ready."""
     batch: int = 64
     """Clips a step."""
     chunks_per_clip: int = 4
@@ -147,8 +164,6 @@ class FlowStageConfig:
     mouth_weight: float = 2.0
     speech_weight: float = 0.3
     """Of the auxiliary loss on audio tokens; 0: none."""
-    speech_steps: int = 0
-    """The first so many steps train the audio encoder on that loss alone, which is quick."""
     channel_power: float = 0.0
     """Channels weigh as this power of what they move in a picture; 0: all the same."""
     augment: bool = True
@@ -171,7 +186,7 @@ class DistillStageConfig:
     pixel_batch: int = 8
 
 
-StageConfig: TypeAlias = VaeStageConfig | FlowStageConfig | DistillStageConfig
+StageConfig: TypeAlias = VaeStageConfig | SpeechStageConfig | FlowStageConfig | DistillStageConfig
 
 
 def shipped_recipes() -> list[str]:
@@ -215,6 +230,8 @@ def default_config(stage: StageName) -> StageConfig:
     match stage:
         case "vae":
             return VaeStageConfig()
+        case "speech":
+            return SpeechStageConfig()
         case "distill":
             return DistillStageConfig()
         case _:

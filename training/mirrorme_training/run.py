@@ -21,15 +21,19 @@ from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.painted_clips import PaintedClips, is_painted
 from mirrorme_training.recipe import (
+    FIRST_STAGES,
     STAGES,
     DistillStageConfig,
+    FlowStageConfig,
     ModelSettings,
+    SpeechStageConfig,
     StageConfig,
     StageName,
     VaeStageConfig,
     optim_of,
 )
 from mirrorme_training.run_state import STATE_NAME, RunError, RunIdentity
+from mirrorme_training.speech_stage import SpeechStage
 from mirrorme_training.stage import Stage
 from mirrorme_training.trainer import RunOptions, Trainer
 from mirrorme_training.vae_stage import VaeStage
@@ -62,11 +66,11 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
         torch.backends.cudnn.benchmark = True
     if (options.folder / STATE_NAME).exists() and not request.resume:
         raise RunError(f"{options.folder} holds a run: give --resume, or another folder")
-    source = open_source(request.data, options.device)
+    source = _open_data(request)
     model, parent = _start_model(request)
     start = model.weights_sha256()
     model.to(options.device)
-    stage = _open_stage(request, model, source)
+    stage = _open_stage(request, model, source, has_vae=_has_stage(parent, "vae"))
     identity = RunIdentity(
         stage=request.stage,
         recipe=_recipe_text(config),
@@ -107,24 +111,45 @@ def open_source(folder: Path, device: torch.device) -> ClipSource:
     return PaintedOnDemand(ClipStore(folder, device))
 
 
+def _open_data(request: RunRequest) -> ClipSource | ClipStore:
+    if isinstance(request.config, SpeechStageConfig):
+        return ClipStore(request.data, request.options.device)
+    return open_source(request.data, request.options.device)
+
+
 def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
     if request.init is not None:
         checkpoint = load_checkpoint(request.init)
-        return _with_sigmas(checkpoint.model, request.config), checkpoint.provenance
-    if request.stage != "vae":
+        return _configured(checkpoint.model, request.config), checkpoint.provenance
+    if request.stage not in FIRST_STAGES:
         raise RunError(f"stage {request.stage} wants --init, the checkpoint of the stage before it")
     settings = _model_settings(request.config)
     config = preset(settings.preset, width_px=settings.width_px, height_px=settings.height_px)
     return AvatarModel.random(config, request.options.seed, zero_adapters=True), None
 
 
-def _with_sigmas(model: AvatarModel, stage: StageConfig) -> AvatarModel:
-    if isinstance(stage, VaeStageConfig):
-        return model
+def _has_stage(provenance: Provenance | None, name: StageName) -> bool:
+    """True: the weights went through a stage."""
+    while provenance is not None:
+        if provenance["stage"] == name:
+            return True
+        provenance = provenance.get("parent")
+    return False
+
+
+def _configured(model: AvatarModel, stage: StageConfig) -> AvatarModel:
+    """With the sampler and the size that the stage asks for."""
     flow = stage.flow if isinstance(stage, DistillStageConfig) else stage
-    if flow.sigmas is None:
+    if not isinstance(flow, FlowStageConfig):
         return model
-    changed = AvatarModel(dataclasses.replace(model.config, sigmas=flow.sigmas))
+    config = model.config
+    video = config.video
+    if flow.size_px is not None:
+        video = dataclasses.replace(video, width_px=flow.size_px, height_px=flow.size_px)
+    wanted = dataclasses.replace(config, video=video, sigmas=flow.sigmas or config.sigmas)
+    if wanted == config:
+        return model
+    changed = AvatarModel(wanted)
     changed.load_state_dict(model.state_dict())
     return changed.eval()
 
@@ -133,18 +158,24 @@ def _model_settings(config: StageConfig) -> ModelSettings:
     return config.flow.model if isinstance(config, DistillStageConfig) else config.model
 
 
-def _open_stage(request: RunRequest, model: AvatarModel, source: ClipSource) -> Stage:
+def _open_stage(
+    request: RunRequest, model: AvatarModel, source: ClipSource | ClipStore, *, has_vae: bool
+) -> Stage:
     # Each stage sees people of its own.
     seed = request.options.seed * len(STAGES) + STAGES.index(request.stage)
     half = request.options.precision == "bf16"
+    if isinstance(source, ClipStore):
+        assert isinstance(request.config, SpeechStageConfig)
+        return SpeechStage(model, request.config, source, seed)
     match request.config:
         case VaeStageConfig():
-            fresh = request.init is None
-            return VaeStage(model, request.config, source, seed, fresh=fresh)
+            return VaeStage(model, request.config, source, seed, fresh=not has_vae)
         case DistillStageConfig():
             return DistillStage(model, request.config, source, seed, autocast=half)
-        case _:
+        case FlowStageConfig():
             return FlowStage(model, request.config, source, seed, autocast=half)
+        case SpeechStageConfig():
+            raise AssertionError("speech has data of its own")
 
 
 def _recipe_text(config: StageConfig) -> str:

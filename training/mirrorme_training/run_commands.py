@@ -64,19 +64,39 @@ def speech(
     help="k of the 1 + 8k frames painted of a clip.",
 )
 @click.option("--size", type=click.IntRange(min=32), default=256, show_default=True)
+@click.option(
+    "--crop",
+    type=click.IntRange(min=32),
+    help="Paint a square of so many pixels a side, around the mouth, instead of the whole picture.",
+)
 @click.option("--close-up", type=click.FloatRange(0, 1), default=0.35, show_default=True)
+@click.option(
+    "--liveliness",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Of the head's and the trunk's movement.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True)
 def paint(
-    data: Path, clips: int, latents: int, size: int, close_up: float, seed: int, workers: int,
-    output: Path,
+    data: Path, clips: int, latents: int, size: int, crop: int | None, close_up: float,
+    liveliness: float, seed: int, workers: int, output: Path,
 ) -> None:  # fmt: skip
     """Paint clips once, for training without a GPU. Goes on where it was; 10 MB a clip."""
     from mirrorme_training.painted_clips import PaintConfig, write_painted
 
-    config = PaintConfig(clips, latents, size, close_up, seed)
     try:
+        config = PaintConfig(
+            num_clips=clips,
+            window_latents=latents,
+            size_px=size,
+            close_up=close_up,
+            seed=seed,
+            crop_px=crop,
+            liveliness=liveliness,
+        )
         paths = write_painted(output, data, config, workers)
         with click.progressbar(paths, length=clips, label=str(output)) as bar:
             for _ in bar:

@@ -14,6 +14,8 @@ from mirrorme_training.clip_window import UNKNOWN_VISEME
 from mirrorme_training.speech_shards import VISEME_NAMES
 
 _HIDDEN = 256
+_CLOSED, _CLOSED_WEIGHT = 0.03, 3.0
+"""Openings below count as closed, and weigh more: lips that do not meet are seen at once."""
 _SHAPE_SCALE = 10.0
 """Squared errors of shapes in 0 to 1 are small beside a cross-entropy."""
 
@@ -43,12 +45,13 @@ class SpeechHead(nn.Module):
 
         Args:
             tokens: `[B, F, K, C]`.
-            shapes: `[B, 8 F, num_shapes]`; NaN where nobody knows.
+            shapes: `[B, 8 F, num_shapes]`, the opening last; NaN where nobody knows.
             visemes: `[B, 8 F]`; `UNKNOWN_VISEME` where nobody knows.
         """
         made, scores = self(tokens)
         known = ~shapes.isnan()
         errors = (made - shapes.float().nan_to_num()).square() * known
+        errors = errors * torch.where(shapes[..., -1:] < _CLOSED, _CLOSED_WEIGHT, 1.0)
         shape_loss = errors.sum() / known.sum().clamp(min=1)
         scores, visemes = scores.flatten(0, 1), visemes.flatten()
         named = (visemes != UNKNOWN_VISEME).sum().clamp(min=1)

@@ -1,0 +1,116 @@
+"""The first stage: the audio encoder learns speech by itself, from sounds and mouth shapes.
+
+No pictures are needed. The denoiser then listens to tokens that already say how the mouth moves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.vae_config import FRAMES_PER_LATENT
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.latent_clips import MOUTH_CONTROLS
+from mirrorme_training.portrait_mouth import OPENING, parting
+from mirrorme_training.portrait_pose import CONTROL_INDEX, DETAILS
+from mirrorme_training.recipe import SpeechStageConfig
+from mirrorme_training.speech_batch_augment import augment_batch
+from mirrorme_training.speech_head import SpeechHead
+from mirrorme_training.stage import Picture, averaged_copy
+
+_STRIP_CLIPS = 4
+_STRIP_HEIGHT_PX = 60
+_STRIP_SCALE_PX = 6
+_HELD_OUT = 16
+"""Clips that are only drawn."""
+
+
+class SpeechStage:
+    """See `Stage`."""
+
+    def __init__(
+        self, model: AvatarModel, config: SpeechStageConfig, store: ClipStore, seed: int
+    ) -> None:
+        self.model = model
+        self.average = averaged_copy(model)
+        self._config, self._store = config, store
+        self._num_latents = store.num_frames // FRAMES_PER_LATENT
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = SpeechHead(model.config.audio, len(MOUTH_CONTROLS) + len(DETAILS) + 1)
+        self._head = head.to(store.device)
+        model.requires_grad_(False)
+        model.audio.requires_grad_(True).train()
+        model.audio.tokens.null.requires_grad_(False)
+        model.audio.tokens.padding.requires_grad_(False)
+        self.trained = nn.ModuleDict(
+            {"model": nn.ModuleDict({"audio": model.audio}), "head": self._head}
+        )
+        self.clips_per_step = config.batch
+
+    def compile(self) -> None:
+        """See `Stage`."""
+        self.model.audio.compile()
+
+    def advance(self, step: int) -> None:
+        """See `Stage`: all clips are there."""
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Stage`."""
+        store, device = self._store, self._store.device
+        clips = torch.randint(
+            store.num_clips - _HELD_OUT, (self._config.batch,), device=device, generator=generator
+        )
+        pcm = torch.stack([store.audio(clip) for clip in clips.tolist()])
+        shapes, visemes = self._truth(clips.tolist())
+        tokens = self.model.audio.encode_clip(augment_batch(pcm, generator), self._num_latents)
+        loss, named_right = self._head.loss(tokens, shapes, visemes)
+        with torch.no_grad():
+            made, truth = self._head(tokens)[0][..., -1], shapes[..., -1]
+        return loss, {"visemes_right": named_right, "opening_r": _correlation(made, truth)}
+
+    def _truth(self, clips: list[int]) -> tuple[Tensor, Tensor]:
+        """Mouth shapes, the opening last, and visemes, of whole clips."""
+        poses = [self._store.pose(clip) for clip in clips]
+        controls = torch.stack([pose.controls for pose in poses])
+        details = torch.stack([pose.details for pose in poses])
+        columns = [CONTROL_INDEX[name] for name in MOUTH_CONTROLS]
+        opening = torch.stack(
+            [torch.stack(parting(pose.control)).sum(dim=0) / OPENING for pose in poses]
+        )
+        shapes = torch.cat([controls[..., columns], details, opening[..., None]], dim=-1)
+        return shapes, torch.stack([self._store.visemes(clip) for clip in clips])
+
+    @torch.no_grad()
+    def strip(self) -> Picture:
+        """Openings over time in clips that are not trained on: truth grey, made black."""
+        first = self._store.num_clips - _STRIP_CLIPS
+        clips = list(range(first, self._store.num_clips))
+        pcm = torch.stack([self._store.audio(clip) for clip in clips])
+        tokens = self.average.audio.encode_clip(pcm, self._num_latents)
+        made, truth = self._head(tokens)[0][..., -1], self._truth(clips)[0][..., -1]
+        rows = [_curves(t, m) for t, m in zip(truth.cpu().numpy(), made.cpu().numpy(), strict=True)]
+        return np.concatenate(rows)
+
+    def finish(self) -> None:
+        """See `Stage`: nothing to do."""
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over clips of Pearson's r of `[B, T]`; a clip without movement counts as 0."""
+    a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
+    return ((a * b).sum(dim=1) / scale.clamp(min=1e-6)).mean()
+
+
+def _curves(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Picture:
+    picture = np.full((_STRIP_HEIGHT_PX, len(truth) * _STRIP_SCALE_PX, 3), 255, np.uint8)
+    for curve, shade in ((truth, 190), (made, 0)):
+        heights = (1 - np.repeat(curve, _STRIP_SCALE_PX)).clip(0, 1) * (_STRIP_HEIGHT_PX - 2)
+        rows = heights.round().astype(int)
+        picture[rows, np.arange(len(rows))] = shade
+        picture[rows + 1, np.arange(len(rows))] = shade
+    return picture
