@@ -31,6 +31,7 @@ def train(
     steps: int = 4,
     call_steps: int | None = None,
     precision: Precision = "fp32",
+    parts: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Runs a stage of the recipe `tiny` and returns the losses of all its steps so far."""
@@ -41,6 +42,7 @@ def train(
         init=init,
         resume=resume,
         compile=False,
+        parts=parts,
         options=RunOptions(
             folder, torch.device("cpu"), seed=1, precision=precision, call_steps=call_steps
         ),

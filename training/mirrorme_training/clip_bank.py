@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mirrorme_training.recipe import BankConfig
+from mirrorme_training.parts import WHOLE, Parts
+from mirrorme_training.recipe import BankConfig, RecipeError
 
 Record = dict[str, Tensor]
 """Tensors of one clip by name; of the same shapes for every clip."""
@@ -16,15 +17,33 @@ class ClipBank:
     """Holds clips number `end - num_clips` to `end - 1`; `end` grows with the step.
 
     Clips are made one at a time from their number, so a bank that starts at a later step holds
-    the same as one that went there step by step.
+    the same as one that went there step by step. Of a batch in n parts, part p has the clips whose
+    number is p modulo n; the bank makes those of its process, and shows one part's at a time.
     """
 
-    def __init__(self, config: BankConfig, make: Callable[[int], Record]) -> None:
-        """`make` gives the record of a clip's number."""
+    def __init__(
+        self, config: BankConfig, make: Callable[[int], Record], parts: Parts = WHOLE
+    ) -> None:
+        """
+        Args:
+            config: of all parts together.
+            make: gives the record of a clip's number.
+            parts: of the batch.
+
+        Raises:
+            RecipeError: the parts would have different numbers of clips.
+        """
+        if config.num_clips % parts.count:
+            raise RecipeError(
+                f"bank.num_clips is {config.num_clips}: want a multiple of {parts.count}, the "
+                "parts of a batch"
+            )
         self._config = config
         self._make = make
+        self._parts = parts
         self._end = 0
-        self._slots: Record = {}
+        self._slots: dict[int, Record] = {part: {} for part in parts.own}
+        self._shown = parts.own[0]
 
     def advance(self, step: int) -> None:
         """Makes the clips that the step wants."""
@@ -33,18 +52,26 @@ class ClipBank:
         if self._config.renew_every_steps:
             end += step // self._config.renew_every_steps
         for number in range(max(self._end, end - capacity), end):
-            record = self._make(number)
-            if not self._slots:
-                self._slots = {
-                    name: value.new_empty(capacity, *value.shape) for name, value in record.items()
-                }
-            for name, value in record.items():
-                self._slots[name][number % capacity] = value
+            place, part = divmod(number, self._parts.count)
+            if part in self._slots:
+                self._keep(self._slots[part], place % len(self), self._make(number))
         self._end = end
 
+    def show(self, part: int) -> None:
+        """Turns to the clips of a part that is this process's own."""
+        if part not in self._slots:
+            raise ValueError(f"part {part} is another process's")
+        self._shown = part
+
     def __len__(self) -> int:
-        return self._config.num_clips
+        return self._config.num_clips // self._parts.count
 
     def __getitem__(self, name: str) -> Tensor:
-        """One field of all clips, `[num_clips, ...]`. Not to be changed."""
-        return self._slots[name]
+        """One field of all clips shown, `[len(self), ...]`. Not to be changed."""
+        return self._slots[self._shown][name]
+
+    def _keep(self, slots: Record, place: int, record: Record) -> None:
+        for name, value in record.items():
+            if name not in slots:
+                slots[name] = value.new_empty(len(self), *value.shape)
+            slots[name][place] = value

@@ -28,6 +28,7 @@ from mirrorme_training.flow_stage import (
     token_weights,
 )
 from mirrorme_training.flow_strip import flow_strip
+from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import DistillStageConfig
 from mirrorme_training.rollout import even_sigmas
 from mirrorme_training.stage import Picture, averaged_copy
@@ -38,9 +39,9 @@ class DistillStage(FlowStage):
 
     def __init__(
         self, model: AvatarModel, config: DistillStageConfig, source: ClipSource, seed: int, *,
-        autocast: bool,
+        autocast: bool, parts: Parts = WHOLE,
     ) -> None:  # fmt: skip
-        super().__init__(model, config.flow, source, seed, autocast=autocast)
+        super().__init__(model, config.flow, source, seed, autocast=autocast, parts=parts)
         self._distill = config
         self.teacher = averaged_copy(model)
         self._sigmas = even_sigmas(config.teacher_steps)

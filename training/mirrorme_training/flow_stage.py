@@ -31,6 +31,7 @@ from mirrorme_training.flow_batch import (
 )
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
+from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import FlowStageConfig
 from mirrorme_training.rollout import even_sigmas, roll_out
 from mirrorme_training.speech_batch_augment import augment_batch
@@ -45,8 +46,9 @@ class FlowStage:
 
     def __init__(
         self, model: AvatarModel, config: FlowStageConfig, source: ClipSource, seed: int, *,
-        autocast: bool,
+        autocast: bool, parts: Parts = WHOLE,
     ) -> None:  # fmt: skip
+        """`config.batch` is of one part, `config.bank` of all."""
         self.model = model
         self.average = averaged_copy(model)
         self._config, self._seed = config, seed
@@ -54,7 +56,7 @@ class FlowStage:
             self.average.vae, model.config, source, config.bank, seed, autocast=autocast,
             heard_by=self.average.audio if config.hear_once else None,
         )  # fmt: skip
-        self.bank = ClipBank(config.bank, make)
+        self.bank = ClipBank(config.bank, make, parts)
         names = [control.name for control in model.config.controls.controls]
         columns = [names.index(name) for name in MOUTH_CONTROLS if name in names]
         amplitudes = self.average.vae.channel_amplitudes() ** config.channel_power
@@ -76,8 +78,8 @@ class FlowStage:
         if config.dropout.hands >= 1 and model.denoiser.hand_encoder is not None:
             # Else it would learn a constant before it has seen a hand.
             model.denoiser.hand_encoder.requires_grad_(False)
-        parts = nn.ModuleDict({"audio": model.audio, "denoiser": model.denoiser})
-        self.trained = nn.ModuleDict({"model": parts, "head": head})
+        networks = nn.ModuleDict({"audio": model.audio, "denoiser": model.denoiser})
+        self.trained = nn.ModuleDict({"model": networks, "head": head})
         self._head = head
         self.clips_per_step = config.batch * config.chunks_per_clip
 
@@ -93,6 +95,10 @@ class FlowStage:
         anchor = self.model.denoiser.anchor
         if step == 0 and anchor is not None and not anchor.log_std.any():
             self._fit(anchor)
+
+    def show(self, part: int) -> None:
+        """See `Stage`."""
+        self.bank.show(part)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""

@@ -20,6 +20,8 @@ from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.painted_clips import PaintedClips, is_painted
+from mirrorme_training.parts import Parts
+from mirrorme_training.processes import Processes
 from mirrorme_training.recipe import (
     FIRST_STAGES,
     STAGES,
@@ -30,6 +32,7 @@ from mirrorme_training.recipe import (
     StageConfig,
     StageName,
     VaeStageConfig,
+    in_parts,
     optim_of,
 )
 from mirrorme_training.run_state import STATE_NAME, RunError, RunIdentity
@@ -51,16 +54,35 @@ class RunRequest:
     resume: bool
     compile: bool
     options: RunOptions
+    parts: int | None = None
+    """That a step's batch is made in; None: one a process. The same parts give the same run,
+    whatever the number of processes."""
 
 
 def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
-    """Trains; returns the step that was reached.
+    """Trains, together with the other processes if there are some; returns the step reached.
 
     Raises:
         RunError, RecipeError, ShardError: with what to change.
         CheckpointError: `init` cannot be read.
     """
+    processes = Processes(request.options.device)
+    options = dataclasses.replace(request.options, device=processes.device)
+    trainer = _open_run(dataclasses.replace(request, options=options), processes, say)
+    try:
+        reached = trainer.run()
+    finally:
+        processes.close()
+    if processes.is_first:
+        say(f"{options.folder}: step {reached}")
+    return reached
+
+
+def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], None]) -> Trainer:
     options, config = request.options, request.config
+    parts = _parts(request, processes)
+    if not processes.is_first:
+        say = _silent
     if options.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
@@ -70,13 +92,14 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
     model, parent = _start_model(request)
     start = model.weights_sha256()
     model.to(options.device)
-    stage = _open_stage(request, model, source, has_vae=_has_stage(parent, "vae"))
+    stage = _open_stage(request, model, source, parts, has_vae=_has_stage(parent, "vae"))
     identity = RunIdentity(
         stage=request.stage,
         recipe=_recipe_text(config),
         seed=options.seed,
         data_hash=source.data_hash,
         start=start,
+        parts=parts.count,
     )
     provenance: Provenance = {
         "stage": request.stage,
@@ -86,16 +109,30 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
         "data_clips": source.num_clips,
         "started_from_sha256": start,
         "precision": options.precision,
+        "parts": parts.count,
         "torch": torch.__version__,
     }
     if parent is not None:
         provenance["parent"] = parent
-    trainer = Trainer(stage, optim_of(config), options, identity, provenance, say)
+    trainer = Trainer(stage, optim_of(config), options, identity, provenance, say, processes, parts)
     if request.resume and trainer.resume():
         say(f"resumed {options.folder}")
     if request.compile:
         stage.compile()
-    return trainer.run()
+    return trainer
+
+
+def _parts(request: RunRequest, processes: Processes) -> Parts:
+    count = request.parts or processes.count
+    if count % processes.count:
+        raise RunError(
+            f"the batch is in {count} parts: want a multiple of {processes.count}, the processes"
+        )
+    return Parts(count, processes.rank, processes.count)
+
+
+def _silent(_line: str) -> None:
+    """Of all processes but the first."""
 
 
 def open_source(folder: Path, device: torch.device) -> ClipSource:
@@ -159,21 +196,23 @@ def _model_settings(config: StageConfig) -> ModelSettings:
 
 
 def _open_stage(
-    request: RunRequest, model: AvatarModel, source: ClipSource | ClipStore, *, has_vae: bool
-) -> Stage:
+    request: RunRequest, model: AvatarModel, source: ClipSource | ClipStore, parts: Parts, *,
+    has_vae: bool,
+) -> Stage:  # fmt: skip
     # Each stage sees people of its own.
     seed = request.options.seed * len(STAGES) + STAGES.index(request.stage)
     half = request.options.precision == "bf16"
+    config = in_parts(request.config, parts.count)
     if isinstance(source, ClipStore):
-        assert isinstance(request.config, SpeechStageConfig)
-        return SpeechStage(model, request.config, source, seed)
-    match request.config:
+        assert isinstance(config, SpeechStageConfig)
+        return SpeechStage(model, config, source, seed)
+    match config:
         case VaeStageConfig():
-            return VaeStage(model, request.config, source, seed, fresh=not has_vae)
+            return VaeStage(model, config, source, seed, fresh=not has_vae, parts=parts)
         case DistillStageConfig():
-            return DistillStage(model, request.config, source, seed, autocast=half)
+            return DistillStage(model, config, source, seed, autocast=half, parts=parts)
         case FlowStageConfig():
-            return FlowStage(model, request.config, source, seed, autocast=half)
+            return FlowStage(model, config, source, seed, autocast=half, parts=parts)
         case SpeechStageConfig():
             raise AssertionError("speech has data of its own")
 

@@ -137,14 +137,23 @@ def paint(
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="The best there is.")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="bf16 on cuda, fp32 on cpu.")
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1),
+    help="Parts that a step's batch is made in, one after another or by several processes: less "
+    "memory, the same clips.  [default: as many as processes]",
+)
 @click.option("--compile/--no-compile", "compiled", default=False, show_default=True)
 def run(
     stage: str, recipe: str, data: Path, output: Path, init: Path | None, resume: bool,
     call_steps: int | None, minutes: float | None, budget_minutes: float | None,
     steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None,
-    compiled: bool,
+    parts: int | None, compiled: bool,
 ) -> None:  # fmt: skip
-    """Train one STAGE. Its checkpoint, log and sample strips are in --output."""
+    """Train one STAGE. Its checkpoint, log and sample strips are in --output.
+
+    On several GPUs, start it by `accelerate launch --no_python mirrorme-train run ...`.
+    """
     import torch
 
     from mirrorme_training.run import RunRequest, run_stage
@@ -164,6 +173,7 @@ def run(
             init=init,
             resume=resume,
             compile=compiled,
+            parts=parts,
             options=RunOptions(
                 folder=output,
                 device=torch.device(kind),
@@ -174,7 +184,6 @@ def run(
                 budget_minutes=budget_minutes,
             ),
         )
-        reached = run_stage(request, click.echo)
+        run_stage(request, click.echo)
     except (RunError, RecipeError, ShardError, CheckpointError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{output}: step {reached}")

@@ -1,17 +1,19 @@
-"""What a run writes to be looked at: lines of JSON, pictures, and TensorBoard where installed."""
+"""What a run writes to be looked at: lines of JSON, pictures, and the same for TensorBoard."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from mirrorme_training.stage import Picture
 
 LOG_NAME = "log.jsonl"
+BOARD_NAME = "tensorboard"
+"""Folder that `tensorboard --logdir` takes."""
 
 
 class RunLog:
@@ -20,34 +22,26 @@ class RunLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lines = (folder / LOG_NAME).open("a")
-        self._board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board = SummaryWriter(str(folder / BOARD_NAME))
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
         """One line."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, picture: Picture) -> Path:
         """One sample strip."""
         path = self._folder / f"strip-{step:07d}.png"
         Image.fromarray(picture).save(path)
-        if self._board is not None:
-            self._board.add_image("strip", torch.from_numpy(picture), step, dataformats="HWC")
+        self._board.add_image("strip", torch.from_numpy(picture), step, dataformats="HWC")
         return path
 
     def close(self) -> None:
         """Closes the files."""
         self._lines.close()
-        if self._board is not None:
-            self._board.close()
+        self._board.close()
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

@@ -28,6 +28,8 @@ class RunIdentity:
     data_hash: str
     start: str
     """Hash of the weights it started from."""
+    parts: int = 1
+    """That a step's batch is made in."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ class SpeechStage:
     def advance(self, step: int) -> None:
         """See `Stage`: all clips are there."""
 
+    def show(self, part: int) -> None:
+        """See `Stage`: all parts draw from all clips."""
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
         store, device = self._store, self._store.device

@@ -32,15 +32,19 @@ class Stage(Protocol):
 
     @property
     def clips_per_step(self) -> int:
-        """For the throughput that is printed."""
+        """Of one part of the batch, for the throughput that is printed."""
         ...
 
     def advance(self, step: int) -> None:
         """Brings the data to a step."""
         ...
 
+    def show(self, part: int) -> None:
+        """Turns to the clips of one part of the batch, of those that are this process's own."""
+        ...
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one batch, and numbers to log, without gradients."""
+        """The loss of the part shown, and numbers to log, without gradients."""
         ...
 
     def strip(self) -> Picture:

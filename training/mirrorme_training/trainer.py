@@ -1,11 +1,13 @@
 """The loop that all stages share: optimiser, averages, time boxes, resuming, logging.
 
-One process, one device. All randomness of a step is drawn from (seed, step), so a run that was
-stopped and resumed goes on with the numbers that it would have had.
+All randomness of a step's part is drawn from (seed, step, part), so a run that was stopped and
+resumed goes on with the numbers that it would have had, and parts of a batch are the same whichever
+process makes them. The first process writes all files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from mirrorme_model.checkpoint import Provenance, save_checkpoint
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mirrorme_training.parts import Parts
+from mirrorme_training.processes import Processes
 from mirrorme_training.recipe import OptimConfig
 from mirrorme_training.run_log import RunLog
 from mirrorme_training.run_state import (
@@ -32,6 +36,7 @@ from mirrorme_training.stage import Stage
 
 Precision = Literal["bf16", "fp32"]
 _SEED_STRIDE = 1_000_003
+_PART_STRIDE = 1 << 44
 _EMA_WARMUP = 10
 
 
@@ -56,15 +61,18 @@ class Trainer:
 
     def __init__(
         self, stage: Stage, config: OptimConfig, options: RunOptions, identity: RunIdentity,
-        provenance: Provenance, say: Callable[[str], None],
+        provenance: Provenance, say: Callable[[str], None], processes: Processes, parts: Parts,
     ) -> None:  # fmt: skip
         self._stage, self._config, self._options = stage, config, options
         self._identity, self._provenance, self._say = identity, provenance, say
+        self._processes, self._parts = processes, parts
+        self._learner: nn.Module = _Learner(stage)
         named = stage.trained.named_parameters()
         self._weights = {name: p for name, p in named if p.requires_grad}
         self._averages = _twins(stage, self._weights)
         self._optimizer = _optimizer(self._weights, config)
         self._step = 0
+        self._minutes = 0.0
         self._minutes_before = 0.0
         self._started_s = time.monotonic()
         self._first_step = 0
@@ -93,12 +101,17 @@ class Trainer:
         options.folder.mkdir(parents=True, exist_ok=True)
         self._started_s, self._first_step = time.monotonic(), self._step
         stage.advance(self._step)
-        self._say(f"step {self._step}: data ready after {self._call_minutes * 60:.1f} s")
-        log = RunLog(options.folder)
+        # What the first step fitted.
+        self._processes.spread((stage.model, stage.average))
+        self._learner = self._processes.together(self._learner)
+        self._tick()
+        self._say(f"step {self._step}: data ready after {self._minutes * 60:.1f} s")
+        log = RunLog(options.folder) if self._processes.is_first else None
         try:
             saved_s, window = time.monotonic(), _Window()
             while self._progress < 1 and not self._call_is_over:
                 window.add(self._train_step())
+                self._tick()
                 if self._step % config.log_every_steps == 0:
                     self._report(log, window)
                     window = _Window()
@@ -110,26 +123,40 @@ class Trainer:
             self._save()
             self._draw(log)
         finally:
-            log.close()
+            if log is not None:
+                log.close()
         return self._step
 
     def _train_step(self) -> dict[str, Tensor]:
-        options, config, stage = self._options, self._config, self._stage
+        config, stage = self._config, self._stage
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate
         stage.advance(self._step)
-        generator = torch.Generator(options.device)
-        generator.manual_seed(options.seed * _SEED_STRIDE + self._step)
-        half = options.precision == "bf16"
-        with torch.autocast(options.device.type, torch.bfloat16, enabled=half):
-            loss, numbers = stage.loss(self._step, generator)
-        loss.backward()
+        sums: dict[str, Tensor] = {}
+        for part in self._parts.own:
+            for name, value in self._train_part(part).items():
+                sums[name] = sums[name] + value if name in sums else value
         norm = nn.utils.clip_grad_norm_(list(self._weights.values()), config.max_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._step += 1
         self._average()
-        return {"loss": loss.detach(), "norm": norm.detach(), **numbers}
+        means = {name: total / len(self._parts.own) for name, total in sums.items()}
+        return {"norm": norm.detach(), **means}
+
+    def _train_part(self, part: int) -> dict[str, Tensor]:
+        """Adds the gradients of one part's share in the loss."""
+        options, own = self._options, self._parts.own
+        self._stage.show(part)
+        generator = torch.Generator(options.device)
+        generator.manual_seed(options.seed * _SEED_STRIDE + self._step + part * _PART_STRIDE)
+        half = options.precision == "bf16"
+        is_last = part == own[-1]
+        with contextlib.nullcontext() if is_last else self._processes.apart(self._learner):
+            with torch.autocast(options.device.type, torch.bfloat16, enabled=half):
+                loss, numbers = self._learner(self._step, generator)
+            (loss / len(own)).backward()
+        return {"loss": loss.detach(), **numbers}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -138,21 +165,23 @@ class Trainer:
         now: list[Tensor] = [self._weights[name] for name in self._averages]
         get_ema_multi_avg_fn(decay)(list(self._averages.values()), now, self._step)
 
-    @property
-    def _call_minutes(self) -> float:
-        return (time.monotonic() - self._started_s) / 60
+    def _tick(self) -> None:
+        """Reads the clock; where something ends by it, all processes go by the first one's."""
+        minutes, options = (time.monotonic() - self._started_s) / 60, self._options
+        timed = options.minutes is not None or options.budget_minutes is not None
+        self._minutes = self._processes.agreed(minutes) if timed else minutes
 
     @property
     def _call_is_over(self) -> bool:
         minutes, steps = self._options.minutes, self._options.call_steps
-        late = minutes is not None and self._call_minutes >= minutes
+        late = minutes is not None and self._minutes >= minutes
         return late or (steps is not None and self._step - self._first_step >= steps)
 
     @property
     def _progress(self) -> float:
         done = self._step / self._config.steps
         if self._options.budget_minutes is not None:
-            minutes = self._minutes_before + self._call_minutes
+            minutes = self._minutes_before + self._minutes
             done = max(done, minutes / self._options.budget_minutes)
         return done
 
@@ -165,27 +194,35 @@ class Trainer:
             config.learning_rate * warm * (config.final_share + (1 - config.final_share) * cosine)
         )
 
-    def _report(self, log: RunLog, window: _Window) -> None:
-        values = window.means()
+    def _report(self, log: RunLog | None, window: _Window) -> None:
+        values = self._processes.means(window.means())
         if not math.isfinite(values["loss"]):
             raise RunError(f"the loss is {values['loss']} at step {self._step}")
+        if log is None:
+            return
         rate = window.num_steps / window.seconds
         values |= {
             "lr": self._learning_rate,
             "steps_per_s": rate,
-            "clips_per_s": rate * self._stage.clips_per_step,
-            "minutes": self._minutes_before + self._call_minutes,
+            "clips_per_s": rate * self._stage.clips_per_step * self._parts.count,
+            "minutes": self._minutes_before + self._minutes,
         }
         log.numbers(self._step, values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._say(f"step {self._step}: {shown}")
 
-    def _draw(self, log: RunLog) -> None:
+    def _draw(self, log: RunLog | None) -> None:
+        if log is None:
+            return
+        self._stage.show(self._parts.own[0])
         self._stage.finish()
         log.picture(self._step, self._stage.strip())
 
     def _save(self) -> None:
-        minutes = self._minutes_before + self._call_minutes
+        if not self._processes.is_first:
+            return
+        minutes = self._minutes_before + self._minutes
+        self._stage.show(self._parts.own[0])
         self._stage.finish()
         state = RunState(
             identity=self._identity,
@@ -199,6 +236,19 @@ class Trainer:
         origin = {**self._provenance, "steps": self._step, "minutes": round(minutes, 2)}
         path = self._options.folder / CHECKPOINT_NAME
         save_checkpoint(path, self._stage.average, trained=True, provenance=origin)
+
+
+class _Learner(nn.Module):
+    """A stage's loss as a module, the only way to bring several processes' gradients together."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.trained = stage.trained
+        self._loss = stage.loss
+
+    def forward(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """As the stage's."""
+        return self._loss(step, generator)
 
 
 class _Window:

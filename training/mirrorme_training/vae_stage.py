@@ -12,6 +12,7 @@ from mirrorme_training.basis_fit import fit_basis
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
+from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import RecipeError, VaeStageConfig
 from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
 from mirrorme_training.vae_loss import (
@@ -41,6 +42,7 @@ class VaeStage:
         seed: int,
         *,
         fresh: bool,
+        parts: Parts = WHOLE,
     ) -> None:
         """`fresh`: the weights are random, so the latents begin almost without noise."""
         self._clip_frames = 1 + FRAMES_PER_LATENT * config.clip_latents
@@ -61,7 +63,7 @@ class VaeStage:
         self.average = averaged_copy(model)
         self._config, self._source, self._seed = config, source, seed
         self._size_px = size_px
-        self._bank = ClipBank(config.bank, self._make)
+        self._bank = ClipBank(config.bank, self._make, parts)
         model.requires_grad_(False)
         learner = model.vae if config.train == "all" else model.vae.decoder
         learner.requires_grad_(True).train()
@@ -83,6 +85,10 @@ class VaeStage:
             self._fresh = False
             if self.model.vae.encoder is None:
                 self.finish()
+
+    def show(self, part: int) -> None:
+        """See `Stage`."""
+        self._bank.show(part)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
