@@ -1,6 +1,7 @@
 """Checkpoints of adapters alone: what training adds to a published base that it leaves as it is.
 
-The file is a `checkpoint` without the base's and the backbone's weights: same header, same names.
+The file is a `checkpoint` without the base's and the backbone's weights: same header, same names. A
+LoRA of the base is part of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mirrorme_model.checkpoint import (
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.errors import CheckpointError
 from mirrorme_model.key_match import match_keys
+from mirrorme_model.lora import add_lora, is_lora_key, lora_rank
 from mirrorme_model.strict_json import dump_json
 from mirrorme_model.tensor_source import SafetensorsSource, TensorSource
 
@@ -42,12 +44,17 @@ class AdapterCheckpoint:
     trained: bool
     provenance: Provenance
     source: TensorSource
-    """Under the names of `AvatarModel.state_dict()`."""
+    """Under the names of `AvatarModel.state_dict()`, and of `lora.add_lora`."""
+
+    @property
+    def lora_rank(self) -> int | None:
+        """Of the base's LoRA; None: the base is as published."""
+        return lora_rank(self.source.shapes)
 
 
 def is_adapter_key(name: str) -> bool:
     """True for a weight that no published checkpoint has."""
-    return not name.startswith(BASE_PREFIXES)
+    return is_lora_key(name) or not name.startswith(BASE_PREFIXES)
 
 
 def save_adapters(
@@ -88,6 +95,8 @@ def open_adapters(path: Path) -> AdapterCheckpoint:
         )
     with torch.device("meta"):
         model = AvatarModel(header.config)
+        if rank := lora_rank(source.shapes):
+            add_lora(model.denoiser.base, rank)
     wanted = {
         name: tuple(tensor.shape)
         for name, tensor in model.state_dict().items()

@@ -19,9 +19,16 @@ from mirrorme_model.adapter_checkpoint import AdapterCheckpoint, is_adapter_key
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.errors import CheckpointError
+from mirrorme_model.lora import MergedSource, is_lora_key
 from mirrorme_model.published_wav2vec2 import PublishedWav2Vec2
 from mirrorme_model.random_source import RandomSource
-from mirrorme_model.tensor_source import JoinedSource, MemorySource, Shapes, TensorSource
+from mirrorme_model.tensor_source import (
+    JoinedSource,
+    MemorySource,
+    RenamedSource,
+    Shapes,
+    TensorSource,
+)
 
 PROMPT = "denoiser.prompt"
 
@@ -88,21 +95,27 @@ def joined_weights(
     wav2vec2: PublishedWav2Vec2,
     adapters: AdapterCheckpoint | None,
     prompt: Tensor | None = None,
+    *,
+    merge_lora: bool = True,
 ) -> ModelWeights:
     """A model of published weights and the project's own adapters.
 
     Args:
         config: of the model, as `published_config` gives it.
-        base: transformer and VAE. A base with a LoRA merged in is one more source around it.
+        base: transformer and VAE.
         wav2vec2: the speech backbone.
         adapters: None: adapters that change nothing, for looking at the base alone.
         prompt: [1, tokens, caption_channels]; None: the adapters', or else zeros.
+        merge_lora: False: the adapters' LoRA, if they have one, is left out, to be trained on.
     """
+    if adapters and adapters.lora_rank and merge_lora:
+        base = MergedSource(base, adapters.source)
     sources: list[TensorSource] = [base, wav2vec2.source]
     if prompt is not None:
         sources.append(MemorySource({PROMPT: prompt}))
     if adapters:
-        sources.append(adapters.source)
+        own = {name: name for name in adapters.source.shapes if not is_lora_key(name)}
+        sources.append(RenamedSource(adapters.source, own))
     else:
         shapes = model_shapes(config)
         missing = {name: shape for name, shape in shapes.items() if is_adapter_key(name)}

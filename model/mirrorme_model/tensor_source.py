@@ -1,8 +1,8 @@
 """Weights by name, read one at a time: no more of them is in memory than is asked for.
 
 A file is mapped into memory for one tensor and let go again, so that reading a checkpoint costs the
-memory of the model alone. Weights merged with others (a LoRA of the base, say) are one more
-`TensorSource` around this one: it changes what `read` gives, and nothing else has to know.
+memory of the model alone. Weights merged with others (`lora.MergedSource`) are one more source
+around these: it changes what `read` gives, and nothing else has to know.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mirrorme_training.published_start import NOTHING_PUBLISHED, PublishedParts
 from mirrorme_training.recipe import StageName, load_recipe, with_steps
 from mirrorme_training.run import RunRequest, run_stage
 from mirrorme_training.run_log import read_log
@@ -32,17 +33,20 @@ def train(
     call_steps: int | None = None,
     precision: Precision = "fp32",
     parts: int | None = None,
+    recipe: str = "tiny",
+    published: PublishedParts = NOTHING_PUBLISHED,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
-    """Runs a stage of the recipe `tiny` and returns the losses of all its steps so far."""
+    """Runs a stage of a recipe and returns the losses of all its steps so far."""
     request = RunRequest(
         stage=stage,
-        config=with_steps(load_recipe("tiny", stage), steps),
+        config=with_steps(load_recipe(recipe, stage), steps),
         data=data,
         init=init,
         resume=resume,
         compile=False,
         parts=parts,
+        published=published,
         options=RunOptions(
             folder, torch.device("cpu"), seed=1, precision=precision, call_steps=call_steps
         ),

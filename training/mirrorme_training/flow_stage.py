@@ -14,6 +14,7 @@ from mirrorme_model.anchor import Anchor
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.denoiser import Prefill
+from mirrorme_model.lora import lora_parameters
 from torch import Tensor, nn
 
 from mirrorme_training.anchor_fit import fit_anchor
@@ -33,6 +34,7 @@ from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
 from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import FlowStageConfig
+from mirrorme_training.recompute import recompute_blocks
 from mirrorme_training.rollout import even_sigmas, roll_out
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_head import SpeechHead, mouth_shapes
@@ -50,8 +52,27 @@ class FlowStage:
     ) -> None:  # fmt: skip
         """`config.batch` is of one part, `config.bank` of all."""
         self.model = model
-        self.average = averaged_copy(model)
         self._config, self._seed = config, seed
+        model.requires_grad_(False)
+        for module in (model.audio, model.denoiser):
+            module.requires_grad_(True).train()
+        if config.train != "all":
+            model.denoiser.base.requires_grad_(False)
+            model.audio.backbone.requires_grad_(False)
+        if config.train == "lora":
+            for parameter in lora_parameters(model.denoiser.base):
+                parameter.requires_grad_(True)
+        if config.hear_once:
+            model.audio.requires_grad_(False)
+            # What stands for no speech is the denoiser's to learn.
+            model.audio.tokens.null.requires_grad_(True)
+        if config.dropout.hands >= 1 and model.denoiser.hand_encoder is not None:
+            # Else it would learn a constant before it has seen a hand.
+            model.denoiser.hand_encoder.requires_grad_(False)
+        frozen = [p for p in model.parameters() if not p.requires_grad]
+        self.average = averaged_copy(model, frozen)
+        if config.recompute:
+            recompute_blocks(model.denoiser.base)
         make = LatentClips(
             self.average.vae, model.config, source, config.bank, seed, autocast=autocast,
             heard_by=self.average.audio if config.hear_once else None,
@@ -65,19 +86,6 @@ class FlowStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = SpeechHead(model.config.audio, len(columns) + 1).to(source.device)
-        model.requires_grad_(False)
-        for module in (model.audio, model.denoiser):
-            module.requires_grad_(True).train()
-        if config.train == "adapters":
-            model.denoiser.base.requires_grad_(False)
-            model.audio.backbone.requires_grad_(False)
-        if config.hear_once:
-            model.audio.requires_grad_(False)
-            # What stands for no speech is the denoiser's to learn.
-            model.audio.tokens.null.requires_grad_(True)
-        if config.dropout.hands >= 1 and model.denoiser.hand_encoder is not None:
-            # Else it would learn a constant before it has seen a hand.
-            model.denoiser.hand_encoder.requires_grad_(False)
         networks = nn.ModuleDict({"audio": model.audio, "denoiser": model.denoiser})
         self.trained = nn.ModuleDict({"model": networks, "head": head})
         self._head = head

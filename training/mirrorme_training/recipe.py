@@ -135,8 +135,13 @@ class FlowStageConfig:
     size_px: int | None = None
     """Of the square pictures; None: as in the checkpoint. The weights fit any: a stage may learn
     on clips painted with `--crop`, the next one on whole pictures."""
-    train: Literal["all", "adapters"] = "all"
-    """`adapters`: the published transformer and speech backbone stay as they are."""
+    train: Literal["all", "adapters", "lora"] = "all"
+    """`adapters`: the published transformer and speech backbone stay as they are. `lora`: so they
+    do, and what is changed of the transformer is kept beside it."""
+    lora_rank: int = 32
+    recompute: bool = False
+    """Blocks of the transformer are run again for their gradients: less memory, a third more
+    time."""
     hear_once: bool = False
     """The audio encoder stays as it is, and hears each clip once, when the clip is made ready."""
     batch: int = 64

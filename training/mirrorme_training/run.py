@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mirrorme_model.adapter_checkpoint import save_adapters
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.checkpoint import Provenance, load_checkpoint
+from mirrorme_model.checkpoint import Provenance, load_checkpoint, save_checkpoint
+from mirrorme_model.config import ModelConfig
 from mirrorme_model.presets import preset
 
 from mirrorme_training.clip_casting import PaintedOnDemand
@@ -22,6 +24,12 @@ from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.painted_clips import PaintedClips, is_painted
 from mirrorme_training.parts import Parts
 from mirrorme_training.processes import Processes
+from mirrorme_training.published_start import (
+    NOTHING_PUBLISHED,
+    PublishedParts,
+    open_published,
+    store_in_half,
+)
 from mirrorme_training.recipe import (
     FIRST_STAGES,
     STAGES,
@@ -50,13 +58,16 @@ class RunRequest:
     config: StageConfig
     data: Path
     init: Path | None
-    """Checkpoint to start from; None: random weights."""
+    """Checkpoint to start from, of adapters where parts are published; None: random weights, or
+    adapters that change nothing."""
     resume: bool
     compile: bool
     options: RunOptions
     parts: int | None = None
     """That a step's batch is made in; None: one a process. The same parts give the same run,
     whatever the number of processes."""
+    published: PublishedParts = NOTHING_PUBLISHED
+    """That adapters are trained for; checkpoints then hold the adapters alone."""
 
 
 def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
@@ -91,6 +102,9 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
     source = _open_data(request)
     model, parent = _start_model(request)
     start = model.weights_sha256()
+    adapts = request.published.given
+    if adapts and options.precision == "bf16":
+        store_in_half(model)
     model.to(options.device)
     stage = _open_stage(request, model, source, parts, has_vae=_has_stage(parent, "vae"))
     identity = RunIdentity(
@@ -114,7 +128,10 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
     }
     if parent is not None:
         provenance["parent"] = parent
-    trainer = Trainer(stage, optim_of(config), options, identity, provenance, say, processes, parts)
+    trainer = Trainer(
+        stage, optim_of(config), options, identity, provenance, say, processes, parts,
+        _write_adapters if adapts else _write_whole,
+    )  # fmt: skip
     if request.resume and trainer.resume():
         say(f"resumed {options.folder}")
     if request.compile:
@@ -154,7 +171,17 @@ def _open_data(request: RunRequest) -> ClipSource | ClipStore:
     return open_source(request.data, request.options.device)
 
 
+def _write_whole(path: Path, model: AvatarModel, provenance: Provenance) -> None:
+    save_checkpoint(path, model, trained=True, provenance=provenance)
+
+
+def _write_adapters(path: Path, model: AvatarModel, provenance: Provenance) -> None:
+    save_adapters(path, model, trained=True, provenance=provenance)
+
+
 def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
+    if request.published.given or _takes_published(request.config):
+        return _start_published(request)
     if request.init is not None:
         checkpoint = load_checkpoint(request.init)
         return _configured(checkpoint.model, request.config), checkpoint.provenance
@@ -163,6 +190,28 @@ def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
     settings = _model_settings(request.config)
     config = preset(settings.preset, width_px=settings.width_px, height_px=settings.height_px)
     return AvatarModel.random(config, request.options.seed, zero_adapters=True), None
+
+
+def _takes_published(stage: StageConfig) -> bool:
+    return preset(_model_settings(stage).preset).dit.text is not None
+
+
+def _start_published(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
+    stage, settings = request.config, _model_settings(request.config)
+    if not _takes_published(stage):
+        raise RunError(
+            f"preset {settings.preset!r} takes no --base, --wav2vec2 or --text-embedding"
+        )
+    if not isinstance(stage, FlowStageConfig) or stage.train == "all":
+        raise RunError('a published base is not trained: want train = "adapters" or "lora"')
+    return open_published(
+        request.published,
+        preset(settings.preset, width_px=settings.width_px, height_px=settings.height_px),
+        request.init,
+        lambda config: _stage_config(config, stage),
+        stage.lora_rank if stage.train == "lora" else None,
+        request.options.seed,
+    )
 
 
 def _has_stage(provenance: Provenance | None, name: StageName) -> bool:
@@ -175,20 +224,23 @@ def _has_stage(provenance: Provenance | None, name: StageName) -> bool:
 
 
 def _configured(model: AvatarModel, stage: StageConfig) -> AvatarModel:
-    """With the sampler and the size that the stage asks for."""
-    flow = stage.flow if isinstance(stage, DistillStageConfig) else stage
-    if not isinstance(flow, FlowStageConfig):
-        return model
-    config = model.config
-    video = config.video
-    if flow.size_px is not None:
-        video = dataclasses.replace(video, width_px=flow.size_px, height_px=flow.size_px)
-    wanted = dataclasses.replace(config, video=video, sigmas=flow.sigmas or config.sigmas)
-    if wanted == config:
+    wanted = _stage_config(model.config, stage)
+    if wanted == model.config:
         return model
     changed = AvatarModel(wanted)
     changed.load_state_dict(model.state_dict())
     return changed.eval()
+
+
+def _stage_config(config: ModelConfig, stage: StageConfig) -> ModelConfig:
+    """With the sampler and the size that the stage asks for."""
+    flow = stage.flow if isinstance(stage, DistillStageConfig) else stage
+    if not isinstance(flow, FlowStageConfig):
+        return config
+    video = config.video
+    if flow.size_px is not None:
+        video = dataclasses.replace(video, width_px=flow.size_px, height_px=flow.size_px)
+    return dataclasses.replace(config, video=video, sigmas=flow.sigmas or config.sigmas)
 
 
 def _model_settings(config: StageConfig) -> ModelSettings:

@@ -122,6 +122,19 @@ def paint(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Checkpoint of the stage before; the VAE may do without.",
 )
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    help="ltx-2b: LTX-Video 2B, a safetensors file or a diffusers folder; it stays as it is.",
+)
+@click.option(
+    "--wav2vec2", type=click.Path(path_type=Path), help="ltx-2b: a Hugging Face wav2vec2 folder."
+)
+@click.option(
+    "--text-embedding",
+    type=click.Path(path_type=Path),
+    help="ltx-2b, first stage: T5 embedding of a caption, in safetensors or .npy.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --output, or start it.")
 @click.option(
     "--call-steps", type=click.IntRange(min=0), help="Stop this call after so many steps."
@@ -145,7 +158,8 @@ def paint(
 )
 @click.option("--compile/--no-compile", "compiled", default=False, show_default=True)
 def run(
-    stage: str, recipe: str, data: Path, output: Path, init: Path | None, resume: bool,
+    stage: str, recipe: str, data: Path, output: Path, init: Path | None, base: Path | None,
+    wav2vec2: Path | None, text_embedding: Path | None, resume: bool,
     call_steps: int | None, minutes: float | None, budget_minutes: float | None,
     steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None,
     parts: int | None, compiled: bool,
@@ -156,6 +170,7 @@ def run(
     """
     import torch
 
+    from mirrorme_training.published_start import PublishedParts
     from mirrorme_training.run import RunRequest, run_stage
     from mirrorme_training.trainer import RunOptions
 
@@ -174,6 +189,7 @@ def run(
             resume=resume,
             compile=compiled,
             parts=parts,
+            published=PublishedParts(base, wav2vec2, text_embedding),
             options=RunOptions(
                 folder=output,
                 device=torch.device(kind),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -60,9 +61,10 @@ class Stage(Protocol):
         ...
 
 
-def averaged_copy(model: AvatarModel) -> AvatarModel:
-    """A copy that gradients do not touch."""
-    return copy.deepcopy(model).eval().requires_grad_(False)
+def averaged_copy(model: AvatarModel, common: Iterable[nn.Parameter] = ()) -> AvatarModel:
+    """A copy that gradients do not touch; `common` weights, which stay as they are, both have."""
+    kept: dict[int, object] = {id(parameter): parameter for parameter in common}
+    return copy.deepcopy(model, kept).eval().requires_grad_(False)
 
 
 def tile(rows: list[Tensor]) -> Picture:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from mirrorme_model.checkpoint import Provenance, save_checkpoint
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.checkpoint import Provenance
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -35,6 +36,7 @@ from mirrorme_training.run_state import (
 from mirrorme_training.stage import Stage
 
 Precision = Literal["bf16", "fp32"]
+WriteCheckpoint = Callable[[Path, AvatarModel, Provenance], None]
 _SEED_STRIDE = 1_000_003
 _PART_STRIDE = 1 << 44
 _EMA_WARMUP = 10
@@ -62,10 +64,11 @@ class Trainer:
     def __init__(
         self, stage: Stage, config: OptimConfig, options: RunOptions, identity: RunIdentity,
         provenance: Provenance, say: Callable[[str], None], processes: Processes, parts: Parts,
+        write: WriteCheckpoint,
     ) -> None:  # fmt: skip
         self._stage, self._config, self._options = stage, config, options
         self._identity, self._provenance, self._say = identity, provenance, say
-        self._processes, self._parts = processes, parts
+        self._processes, self._parts, self._write = processes, parts, write
         self._learner: nn.Module = _Learner(stage)
         named = stage.trained.named_parameters()
         self._weights = {name: p for name, p in named if p.requires_grad}
@@ -150,13 +153,16 @@ class Trainer:
         self._stage.show(part)
         generator = torch.Generator(options.device)
         generator.manual_seed(options.seed * _SEED_STRIDE + self._step + part * _PART_STRIDE)
-        half = options.precision == "bf16"
         is_last = part == own[-1]
         with contextlib.nullcontext() if is_last else self._processes.apart(self._learner):
-            with torch.autocast(options.device.type, torch.bfloat16, enabled=half):
+            with self._autocast():
                 loss, numbers = self._learner(self._step, generator)
             (loss / len(own)).backward()
         return {"loss": loss.detach(), **numbers}
+
+    def _autocast(self) -> torch.autocast:
+        half = self._options.precision == "bf16"
+        return torch.autocast(self._options.device.type, torch.bfloat16, enabled=half)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -216,7 +222,9 @@ class Trainer:
             return
         self._stage.show(self._parts.own[0])
         self._stage.finish()
-        log.picture(self._step, self._stage.strip())
+        with self._autocast():
+            strip = self._stage.strip()
+        log.picture(self._step, strip)
 
     def _save(self) -> None:
         if not self._processes.is_first:
@@ -234,8 +242,7 @@ class Trainer:
         )
         save_state(self._options.folder, state)
         origin = {**self._provenance, "steps": self._step, "minutes": round(minutes, 2)}
-        path = self._options.folder / CHECKPOINT_NAME
-        save_checkpoint(path, self._stage.average, trained=True, provenance=origin)
+        self._write(self._options.folder / CHECKPOINT_NAME, self._stage.average, origin)
 
 
 class _Learner(nn.Module):
