@@ -44,7 +44,7 @@ train = "{train}"
 lora_rank = 2
 recompute = true
 bank = {{ num_clips = 2, renew_every_steps = 0, close_up = {close_up}, window_latents = 6 }}
-optim = {{ steps = 2, learning_rate = 3e-3, ema_decay = 0.5, log_every_steps = 1 }}
+optim = {{ steps = 2, learning_rate = 3e-3, warmup_steps = 1, log_every_steps = 1 }}
 dropout = {{ hands = {hands} }}
 batch = 2
 chunks_per_clip = 1
@@ -127,7 +127,7 @@ def test_what_is_missing_or_does_not_fit_is_named(
         start(PublishedParts())
     with pytest.raises(RunError, match="lacks weights:\n  --wav2vec2"):
         start(PublishedParts(base=files.base))
-    with pytest.raises(CheckpointError, match="holds neither"):
+    with pytest.raises(CheckpointError, match=r"transformer.config\.json is missing"):
         start(dataclasses.replace(files, base=files.wav2vec2))
     with pytest.raises(RunError, match="a published base is not trained"):
         start(files, str(write_recipe(tmp_path, "all")))

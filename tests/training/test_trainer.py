@@ -22,7 +22,9 @@ from mirrorme_training.recipe import (
     StageName,
     VaeStageConfig,
     load_recipe,
+    recipe_text,
     shipped_recipes,
+    with_newer_settings,
 )
 from mirrorme_training.run_state import RunError
 from mirrorme_training.stage import Stage
@@ -45,7 +47,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("stage", ["vae", "hands", pytest.param("distill", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "vae",
+        "hands",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("face", "body", "distill")),
+    ],
+)
 def test_resumed_run_equals_unbroken_run(
     stage: StageName, data: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +100,17 @@ def test_recipe_refuses_unknown_settings(tmp_path: Path) -> None:
         load_recipe(str(recipe), "vae")
     with pytest.raises(RecipeError, match="demo"):
         load_recipe("huge", "vae")
+
+
+def test_a_setting_that_is_new_does_not_end_a_run() -> None:
+    settings = dataclasses.asdict(load_recipe("tiny", "distill"))
+    now = recipe_text(settings)
+    del settings["flow"]["recompute"]
+    assert with_newer_settings("distill", recipe_text(settings)) == now
+    settings["flow"]["optim"]["steps"] += 1
+    assert with_newer_settings("distill", recipe_text(settings)) == now
+    settings["flow"]["batch"] += 1
+    assert with_newer_settings("distill", recipe_text(settings)) != now
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from mirrorme_training.recipe import (
+    DistillStageConfig,
+    FlowStageConfig,
+    RecipeError,
+    SpeechStageConfig,
+    StageConfig,
+    VaeStageConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -26,3 +36,28 @@ class Parts:
 
 WHOLE = Parts()
 """One process, the batch in one piece."""
+
+
+def in_parts(config: StageConfig, count: int) -> StageConfig:
+    """The same with the batch of one of `count` parts; the bank stays that of all.
+
+    Raises:
+        RecipeError: the batch cannot be cut so.
+    """
+
+    def share(name: str, batch: int) -> int:
+        if batch % count:
+            raise RecipeError(f"{name} is {batch}: want a multiple of {count}, its parts")
+        return batch // count
+
+    match config:
+        case VaeStageConfig():
+            pictures = share("picture_batch", config.picture_batch)
+            batch = share("batch", config.batch)
+            return dataclasses.replace(config, batch=batch, picture_batch=pictures)
+        case DistillStageConfig():
+            flow = dataclasses.replace(config.flow, batch=share("flow.batch", config.flow.batch))
+            pixels = share("pixel_batch", config.pixel_batch) if config.pixel_weight else 1
+            return dataclasses.replace(config, flow=flow, pixel_batch=pixels)
+        case SpeechStageConfig() | FlowStageConfig():
+            return dataclasses.replace(config, batch=share("batch", config.batch))

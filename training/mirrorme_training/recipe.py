@@ -6,6 +6,7 @@ what it has too much is an error.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import tomllib
@@ -256,31 +257,6 @@ def with_steps(config: StageConfig, steps: int) -> StageConfig:
     return dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=steps))
 
 
-def in_parts(config: StageConfig, count: int) -> StageConfig:
-    """The same with the batch of one of `count` parts; the bank stays that of all.
-
-    Raises:
-        RecipeError: the batch cannot be cut so.
-    """
-
-    def share(name: str, batch: int) -> int:
-        if batch % count:
-            raise RecipeError(f"{name} is {batch}: want a multiple of {count}, its parts")
-        return batch // count
-
-    match config:
-        case VaeStageConfig():
-            pictures = share("picture_batch", config.picture_batch)
-            batch = share("batch", config.batch)
-            return dataclasses.replace(config, batch=batch, picture_batch=pictures)
-        case DistillStageConfig():
-            flow = dataclasses.replace(config.flow, batch=share("flow.batch", config.flow.batch))
-            pixels = share("pixel_batch", config.pixel_batch) if config.pixel_weight else 1
-            return dataclasses.replace(config, flow=flow, pixel_batch=pixels)
-        case _:
-            return dataclasses.replace(config, batch=share("batch", config.batch))
-
-
 def with_size(config: StageConfig, size_px: int) -> StageConfig:
     """The same with another size of pictures.
 
@@ -293,6 +269,18 @@ def with_size(config: StageConfig, size_px: int) -> StageConfig:
         )
     model = dataclasses.replace(config.model, width_px=size_px, height_px=size_px)
     return dataclasses.replace(config, model=model)
+
+
+def recipe_text(settings: dict[str, Any]) -> str:
+    """What a run stays the same by; not the number of steps, so that it may be made longer."""
+    document = copy.deepcopy(settings)
+    document.get("flow", document)["optim"].pop("steps", None)
+    return json.dumps(document, sort_keys=True)
+
+
+def with_newer_settings(stage: StageName, text: str) -> str:
+    """A `recipe_text` of an earlier version, with the defaults of what it did not know."""
+    return recipe_text(_merged(dataclasses.asdict(default_config(stage)), json.loads(text)))
 
 
 def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

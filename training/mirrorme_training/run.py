@@ -22,7 +22,7 @@ from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
 from mirrorme_training.painted_clips import PaintedClips, is_painted
-from mirrorme_training.parts import Parts
+from mirrorme_training.parts import Parts, in_parts
 from mirrorme_training.processes import Processes
 from mirrorme_training.published_start import (
     NOTHING_PUBLISHED,
@@ -40,8 +40,8 @@ from mirrorme_training.recipe import (
     StageConfig,
     StageName,
     VaeStageConfig,
-    in_parts,
     optim_of,
+    recipe_text,
 )
 from mirrorme_training.run_state import STATE_NAME, RunError, RunIdentity
 from mirrorme_training.speech_stage import SpeechStage
@@ -80,10 +80,9 @@ def run_stage(request: RunRequest, say: Callable[[str], None]) -> int:
     processes = Processes(request.options.device)
     options = dataclasses.replace(request.options, device=processes.device)
     trainer = _open_run(dataclasses.replace(request, options=options), processes, say)
-    try:
-        reached = trainer.run()
-    finally:
-        processes.close()
+    reached = trainer.run()
+    # Not after an error, which others may not have met: they would not come.
+    processes.close()
     if processes.is_first:
         say(f"{options.folder}: step {reached}")
     return reached
@@ -109,7 +108,7 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
     stage = _open_stage(request, model, source, parts, has_vae=_has_stage(parent, "vae"))
     identity = RunIdentity(
         stage=request.stage,
-        recipe=_recipe_text(config),
+        recipe=recipe_text(dataclasses.asdict(config)),
         seed=options.seed,
         data_hash=source.data_hash,
         start=start,
@@ -217,7 +216,7 @@ def _start_published(request: RunRequest) -> tuple[AvatarModel, Provenance | Non
 def _has_stage(provenance: Provenance | None, name: StageName) -> bool:
     """True: the weights went through a stage."""
     while provenance is not None:
-        if provenance["stage"] == name:
+        if provenance.get("stage") == name:
             return True
         provenance = provenance.get("parent")
     return False
@@ -267,10 +266,3 @@ def _open_stage(
             return FlowStage(model, config, source, seed, autocast=half, parts=parts)
         case SpeechStageConfig():
             raise AssertionError("speech has data of its own")
-
-
-def _recipe_text(config: StageConfig) -> str:
-    """The number of steps is left out, so that a run may be made longer."""
-    document = dataclasses.asdict(config)
-    document.get("flow", document)["optim"].pop("steps")
-    return json.dumps(document, sort_keys=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mirrorme_training.recipe import StageName, with_newer_settings
 
 STATE_NAME = "state.pt"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -21,7 +24,7 @@ class RunError(Exception):
 class RunIdentity:
     """What must be the same for a run to go on. Plain values."""
 
-    stage: str
+    stage: StageName
     recipe: str
     """JSON of the stage's config, without the number of steps."""
     seed: int
@@ -64,6 +67,8 @@ def load_state(folder: Path, identity: RunIdentity, device: torch.device) -> Run
         return None
     document = torch.load(path, map_location=device, weights_only=True)
     found = RunIdentity(**document.pop("identity"))
+    recipe = with_newer_settings(found.stage, found.recipe)
+    found = dataclasses.replace(found, recipe=recipe)
     for name, want in identity.__dict__.items():
         if (got := getattr(found, name)) != want:
             raise RunError(f"{folder} holds a run whose {name} is {got!r}, not {want!r}")

@@ -21,6 +21,7 @@ from mirrorme_model.checkpoint import Provenance
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mirrorme_training.log_window import LogWindow
 from mirrorme_training.parts import Parts
 from mirrorme_training.processes import Processes
 from mirrorme_training.recipe import OptimConfig
@@ -111,13 +112,13 @@ class Trainer:
         self._say(f"step {self._step}: data ready after {self._minutes * 60:.1f} s")
         log = RunLog(options.folder) if self._processes.is_first else None
         try:
-            saved_s, window = time.monotonic(), _Window()
+            saved_s, window = time.monotonic(), LogWindow()
             while self._progress < 1 and not self._call_is_over:
                 window.add(self._train_step())
                 self._tick()
                 if self._step % config.log_every_steps == 0:
                     self._report(log, window)
-                    window = _Window()
+                    window = LogWindow()
                 if self._step % config.strip_every_steps == 0:
                     self._draw(log)
                 if time.monotonic() - saved_s > config.checkpoint_every_s:
@@ -200,7 +201,7 @@ class Trainer:
             config.learning_rate * warm * (config.final_share + (1 - config.final_share) * cosine)
         )
 
-    def _report(self, log: RunLog | None, window: _Window) -> None:
+    def _report(self, log: RunLog | None, window: LogWindow) -> None:
         values = self._processes.means(window.means())
         if not math.isfinite(values["loss"]):
             raise RunError(f"the loss is {values['loss']} at step {self._step}")
@@ -256,30 +257,6 @@ class _Learner(nn.Module):
     def forward(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """As the stage's."""
         return self._loss(step, generator)
-
-
-class _Window:
-    """Sums of numbers since the last report; they stay on the device until then."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._started_s = time.monotonic()
-        self.num_steps = 0
-
-    def add(self, numbers: dict[str, Tensor]) -> None:
-        self.num_steps += 1
-        for name, value in numbers.items():
-            value = value.float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-
-    @property
-    def seconds(self) -> float:
-        return max(1e-9, time.monotonic() - self._started_s)
 
 
 def _twins(stage: Stage, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
