@@ -140,7 +140,9 @@ def test_half_precision_and_time_boxes_hold_in_two_processes(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
     arguments = ("hands", "--config", recipe, "--data", data, "--init", start)
-    options = ("--precision", "bf16", "--steps", 100_000, "--budget-minutes", 0.02)
-    launch(2, *arguments, *options, "--output", tmp_path / "run")
-    assert read_log(tmp_path / "run")[-1]["lr"] < 1e-4, "the learning rate follows the budget"
+    options = ("--precision", "bf16", "--budget-minutes", 600, "--output", tmp_path / "run")
+    launch(2, *arguments, *options, "--call-steps", 2)
+    said = launch(2, *arguments, *options, "--resume", "--minutes", 0)
+    assert "run: step 2" in said, "all processes stop by the first one's clock"
+    assert len(read_log(tmp_path / "run")) == 2
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").trained

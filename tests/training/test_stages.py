@@ -71,7 +71,11 @@ def test_log_and_strip_are_there(runs: Path, stage: str) -> None:
 
 def test_each_stage_trains_its_own_part(runs: Path) -> None:
     models = {s: load_checkpoint(runs / s / "checkpoint.safetensors").model for s in STAGES}
-    for before, after in itertools.pairwise(STAGES):
+    speech, vae = models["speech"], models["vae"]
+    for part in ("audio", "denoiser"):
+        kept, found = getattr(speech, part).state_dict(), getattr(vae, part).state_dict()
+        assert all(torch.equal(kept[name], found[name]) for name in kept)
+    for before, after in itertools.pairwise(STAGES[1:]):
         old, new = models[before], models[after]
         assert all(
             torch.equal(a, b)
