@@ -136,6 +136,13 @@ class AudioInput:
         due = (2 * self.num_received * SAMPLE_RATE_HZ + self._rate_hz) // (2 * self._rate_hz)
         return self._given(self._resampler.flush(due - self.num_samples))
 
+    def restart(self) -> None:
+        """Forgets what is held back, also a part of a sample: other audio follows."""
+        self._partial = b""
+        self.num_received = self.num_samples = 0
+        if self._resampler is not None:
+            self._resampler = _Resampler(self._rate_hz)
+
     def _given(self, samples: Samples) -> Samples:
         self.num_samples += len(samples)
         return samples

@@ -35,7 +35,7 @@ def capabilities(
         limits=_limits(config),
         encodings=pb.FrameEncoding.keys()[1:],
         audio_encodings=audio_input.ENCODINGS,
-        pacings=[pb.PACING_AS_FAST_AS_POSSIBLE],
+        pacings=pb.Pacing.keys()[1:],
         crop_modes=pb.CropMode.keys()[1:],
         unimplemented_fields=[str(field) for field in unserved_fields(manifest)],
         service_version=service_version,

@@ -29,6 +29,21 @@ class ConditionSchedule:
         self._controls = ControlSchedule(len(manifest.controls))
         self._max_ahead_frames = round(max_ahead_s * self._clock.frame_rate)
         self._open_frame = 0
+        self._settled: dict[int, Conditions] = {}
+        """By chunk, as long as the chunk may have to be made again."""
+
+    def of_chunk(self, chunk: int) -> Conditions:
+        """The conditions of a chunk; settles it, and all before it, at the first call."""
+        while chunk not in self._settled:
+            settled = self._open_frame // self._clock.chunk_frames
+            assert settled <= chunk, "conditions forgotten"
+            self._settled[settled] = self.settle_chunk()
+        return self._settled[chunk]
+
+    def forget_before(self, chunk: int) -> None:
+        """Frees the conditions of the chunks before one."""
+        for past in [number for number in self._settled if number < chunk]:
+            del self._settled[past]
 
     def settle_chunk(self) -> Conditions:
         """The conditions of the next chunk, which nothing can change any more."""

@@ -52,9 +52,18 @@ class ServiceConfig:
     max_buffered_audio_s: Annotated[float, "Audio that may wait; then a session is not read."] = (
         30.0
     )
+    max_audio_ahead_s: Annotated[
+        float, "In real time, and while acknowledgements are awaited, more audio is refused."
+    ] = 120.0
     max_poses_ahead_s: Annotated[float, "Hand poses and controls may be so far ahead."] = 60.0
     max_session_s: Annotated[float, "Length of a session, in media time."] = 14_400.0
     max_idle_s: Annotated[float, "A session in which nothing moves for so long is ended."] = 60.0
+    max_stall_s: Annotated[
+        float, "A session in real time is ended when its client takes nothing for so long."
+    ] = 5.0
+    max_requests_per_s: Annotated[
+        int, "Messages of a session; more are read more slowly. Twice as many may come at once."
+    ] = 1000
 
     identity_cache_bytes: Annotated[int, "Memory for encoded portraits."] = 256 << 20
     portrait_ttl_s: Annotated[float, "A portrait unused for so long is forgotten."] = 3600.0
@@ -89,6 +98,7 @@ class ServiceConfig:
         if self.port and self.port == self.metrics_port:
             raise ConfigError(f"port and metrics_port are both {self.port}: want two ports")
         counts = ("threads", "max_sessions", "max_portrait_bytes", "max_portrait_pixels")
+        counts = (*counts, "max_requests_per_s")
         for name in (*counts, "identity_cache_bytes", "engine_attempts", "engine_queue_calls"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         shared_bytes = self.triton_shared_memory_bytes
@@ -98,6 +108,10 @@ class ServiceConfig:
             if field.name.endswith("_s"):
                 least = 0 if field.name == "drain_s" else 1e-3
                 self._check(field.name, least <= value < math.inf, f"{least:g} or more seconds")
+        wanted = f"{self.max_buffered_audio_s:g} or more, as max_buffered_audio_s"
+        self._check(
+            "max_audio_ahead_s", self.max_audio_ahead_s >= self.max_buffered_audio_s, wanted
+        )
         for name, kind in (
             ("platform", Platform),
             ("device", Device),

@@ -55,6 +55,7 @@ class FramePacker:
         epoch: int,
         utterance: int,
         is_idle: bool,
+        left_out: NDArray[np.float32] | None = None,
     ) -> list[pb.FrameBatch]:
         """The batches of consecutive frames that are alike in epoch, utterance and idleness.
 
@@ -65,6 +66,7 @@ class FramePacker:
                 last; shorter where the session's audio ends within it. A batch's audio reaches to
                 the next batch's first sample, so that nothing is left out or given twice.
             epoch, utterance, is_idle: of all of them.
+            left_out: [N], the audio just before, of frames that were left out; it goes first.
         """
         start = self._clock.first_sample(first_frame)
         stop = self._clock.first_sample(first_frame + len(frames))
@@ -85,6 +87,8 @@ class FramePacker:
             first_sample, last_sample = map(self._clock.first_sample, (first, last))
             batch.audio = audio[first_sample - start : last_sample - start].tobytes()
             batches.append(batch)
+        if left_out is not None and self._include_audio and batches:
+            batches[0].audio = _to_s16(left_out).tobytes() + batches[0].audio
         return batches
 
     def _groups(

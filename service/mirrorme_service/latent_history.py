@@ -1,37 +1,102 @@
-"""The last latents of a session, addressed by latent index."""
+"""The last latents of a session, by the chunk that made them."""
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+
+from mirrorme_service.identity_cache import Identity
 
 Latents = NDArray[np.float32]
 """`[F, 128, h, w]`."""
 
 
-class LatentHistory:
-    """The latents from the session's start, of which only the last `num_kept` are held.
+@dataclass(frozen=True)
+class MadeChunk:
+    """What one denoiser call made."""
 
-    What stands before latent 0 is `still`, `[128, h, w]`: the latent of a picture at rest.
+    chunk: int
+    identity: Identity
+    """Of the portrait that it was made with."""
+    latents: Latents
+
+
+class LatentHistory:
+    """The latents that later chunks need, and those that may have to be made again.
+
+    Chunks are made in order, but not every number: a session that is late leaves some out. What
+    stands before the first chunk of a portrait is the latent of the picture at rest, so that one
+    portrait never moves on from another.
     """
 
-    def __init__(self, still: Latents, num_kept: int) -> None:
-        self._still = still
-        self._num_kept = num_kept
-        self._held = np.empty((0, *still.shape), np.float32)
-        self.end = 0
-        """Index after the last latent appended."""
+    def __init__(self) -> None:
+        self._made: deque[MadeChunk] = deque()
 
-    def append(self, latents: Latents) -> None:
-        """Adds latents at the end and forgets what is older than the last `num_kept`."""
-        held = np.concatenate([self._held, latents])
-        self._held = held[max(0, len(held) - self._num_kept) :]
-        self.end += len(latents)
+    def append(self, made: MadeChunk) -> None:
+        """Adds a chunk after all others."""
+        assert not self._made or self._made[-1].chunk < made.chunk, "chunks are made in order"
+        self._made.append(made)
 
-    def read(self, start: int, stop: int) -> Latents:
-        """A copy of `[start, stop)`; indices below 0 are the still picture."""
-        first = self.end - len(self._held)
-        assert stop <= self.end, "latents not made yet"
-        assert start >= min(first, stop) or first == 0, "latents forgotten"
-        still = np.broadcast_to(self._still, (max(0, min(stop, 0) - start), *self._still.shape))
-        return np.concatenate([still, self._held[max(start, 0) - first : max(stop, 0) - first]])
+    def before(self, chunk: int, identity: Identity, num_latents: int) -> Latents:
+        """The last latents of a portrait before a chunk."""
+        parts: list[Latents] = []
+        num_missing = num_latents
+        for made in reversed(self._made):
+            if made.chunk >= chunk:
+                continue
+            if num_missing <= 0 or not _same(made.identity, identity):
+                break
+            parts.append(made.latents)
+            num_missing -= len(made.latents)
+        if num_missing > 0:
+            still = identity.latents
+            parts.append(np.broadcast_to(still, (num_missing, *still.shape)))
+        joined = np.concatenate(parts[::-1]) if parts else np.empty((0, *identity.latents.shape))
+        return np.asarray(joined[len(joined) - num_latents :], np.float32)
+
+    def after(self, chunk: int, num_latents: int) -> Latents:
+        """The next latents of the same portrait after a chunk.
+
+        Where another portrait follows, the last latent is held.
+        """
+        own = self._find(chunk)
+        parts = [own.latents]
+        for made in self._made:
+            if made.chunk > chunk:
+                if not _same(made.identity, own.identity):
+                    break
+                parts.append(made.latents)
+        following = np.concatenate(parts)[len(own.latents) :][:num_latents]
+        num_missing = num_latents - len(following)
+        held = (following if len(following) else own.latents)[-1:]
+        return np.concatenate([following, np.repeat(held, num_missing, axis=0)])
+
+    def of_chunk(self, chunk: int) -> Latents:
+        """What a chunk made."""
+        return self._find(chunk).latents
+
+    def drop_from(self, chunk: int) -> None:
+        """Forgets a chunk and all after it, which are to be made again."""
+        while self._made and self._made[-1].chunk >= chunk:
+            self._made.pop()
+
+    def forget_before(self, chunk: int, num_latents: int) -> None:
+        """Forgets what this chunk and later ones need no more, given the latents they look at."""
+        num_before = 0
+        for index in range(len(self._made) - 1, -1, -1):
+            if self._made[index].chunk < chunk:
+                if num_before >= num_latents:
+                    for _ in range(index + 1):
+                        self._made.popleft()
+                    return
+                num_before += len(self._made[index].latents)
+
+    def _find(self, chunk: int) -> MadeChunk:
+        return next(made for made in self._made if made.chunk == chunk)
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    return one.portrait.portrait_id == other.portrait.portrait_id

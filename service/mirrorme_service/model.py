@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mirrorme.animate.v1 import animation_pb2
-from mirrorme_engines.engine import EngineSet
+from mirrorme_engines.engine import Engine, EngineSet
 from mirrorme_engines.errors import ManifestError
 from mirrorme_engines.manifest import Manifest
 from numpy.typing import NDArray
@@ -82,6 +82,16 @@ class Model:
         return video.latent_channels, video.latent_height, video.latent_width
 
     @property
+    def has_cheaper_denoiser(self) -> bool:
+        """Whether `denoise` can be asked for fewer steps."""
+        return self._cheapest_denoiser is not self._engines.denoiser
+
+    @property
+    def _cheapest_denoiser(self) -> Engine:
+        denoisers = (self._engines.denoiser, *self._engines.other_denoisers)
+        return min(denoisers, key=lambda engine: engine.spec.num_steps or 0)
+
+    @property
     def lookahead_chunks(self) -> int:
         """Further chunks that must be denoised before a chunk can be decoded."""
         chunk = self.manifest.chunk
@@ -109,8 +119,12 @@ class Model:
         audio_tokens: NDArray[np.float32],
         conditions: Conditions,
         strengths: Strengths,
+        cheaper: bool = False,
     ) -> Latents:
-        """The latents of one chunk, `[Tc, 128, h, w]`; `motion` is `[M, 128, h, w]`."""
+        """The latents of one chunk, `[Tc, 128, h, w]`; `motion` is `[M, 128, h, w]`.
+
+        `cheaper`: with the fewest steps that there are.
+        """
         inputs = {
             "noise": noise,
             "identity": identity,
@@ -122,7 +136,8 @@ class Model:
             "expression": strengths.expression,
             "guidance": strengths.guidance,
         }
-        outputs = await self._calls.row(self._engines.denoiser, inputs)
+        engine = self._cheapest_denoiser if cheaper else self._engines.denoiser
+        outputs = await self._calls.row(engine, inputs)
         return np.asarray(outputs["latents"], np.float32)
 
     async def decode(self, latents: Latents) -> NDArray[np.uint8]:

@@ -53,6 +53,11 @@ class PcmRing:
         self._size -= dropped
         self.start_sample += dropped
 
+    def cut(self, end_sample: int) -> None:
+        """Takes back the samples from `end_sample` on."""
+        assert end_sample >= self.start_sample, "samples forgotten"
+        self._size = min(self._size, end_sample - self.start_sample)
+
     def _make_room(self, num_samples: int) -> None:
         needed = self._size + num_samples
         # At most half full after a move, so that a move is paid for by as many appends.

@@ -7,7 +7,6 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.manifest import Manifest
 
 from mirrorme_service.errors import NotServed
@@ -42,15 +41,8 @@ class UnservedField:
 
 
 _ALWAYS = (
-    UnservedField("config.pacing", pb.PACING_REAL_TIME, "PACING_REAL_TIME"),
-    UnservedField("config.max_unacked_frames"),
     UnservedField("config.takeover"),
     UnservedField("config.consent_token"),
-    UnservedField("interrupt"),
-    UnservedField("pause"),
-    UnservedField("resume"),
-    UnservedField("change_portrait"),
-    UnservedField("ack"),
     UnservedField("consent_token"),
 )
 

@@ -38,6 +38,7 @@ from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
 from mirrorme_service.shared_portraits import SharedPortraits
 from mirrorme_service.store import Store
+from mirrorme_service.wall_clock import SystemClock, WallClock
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Server:
         config: ServiceConfig,
         open_engines: OpenEngines = _open_engines,
         face_finder: FaceFinder | None = None,
+        clock: WallClock | None = None,
     ) -> Server:
         """Opens what the config says and serves.
 
@@ -92,6 +94,7 @@ class Server:
             config: all settings.
             open_engines: opens the engines; the server closes them.
             face_finder: instead of the bundled one.
+            clock: instead of the machine's; it paces and limits sessions.
 
         Raises:
             StartError: a port is taken.
@@ -107,7 +110,8 @@ class Server:
             server._closing.push_async_callback(server.store.close)
             calls = EngineCalls(config.engine_timeout_s, config.engine_attempts, server.metrics)
             server.model = Model(engines, calls)
-            await server._serve(face_finder or await asyncio.to_thread(FaceDetector))
+            face_finder = face_finder or await asyncio.to_thread(FaceDetector)
+            await server._serve(face_finder, clock or SystemClock())
         except BaseException:
             await server._closing.aclose()
             raise
@@ -130,11 +134,18 @@ class Server:
         await self._grpc.stop(_FLUSH_S)
         await self._closing.aclose()
 
-    async def _serve(self, face_finder: FaceFinder) -> None:
+    async def _serve(self, face_finder: FaceFinder, clock: WallClock) -> None:
         version = importlib.metadata.version("mirrorme")
         identities = self._new_identity_cache(face_finder)
         servicer = AnimationServicer(
-            self.config, self.model, identities, self.admission, self.drain, self.metrics, version
+            self.config,
+            self.model,
+            identities,
+            self.admission,
+            self.drain,
+            self.metrics,
+            version,
+            clock,
         )
         animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)

@@ -25,12 +25,15 @@ from mirrorme_service.model import Model
 from mirrorme_service.request_validation import check_crop_mode, check_preset
 from mirrorme_service.served_fields import check_known, check_served, unserved_fields
 from mirrorme_service.session import Session
-from mirrorme_service.session_config import effective_config
+from mirrorme_service.session_config import check_portrait_source, effective_config
+from mirrorme_service.wall_clock import WallClock
 
 log = logging.getLogger(__name__)
 
 # A stream that holds a place is there to be used.
 _MAX_WAIT_FOR_CONFIG_S = 10.0
+# How long a chunk takes to make, as part of its own length, before any was.
+_FIRST_GUESS_CHUNKS = 0.5
 
 
 class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
@@ -45,6 +48,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         drain: Drain,
         metrics: Metrics,
         version: str,
+        clock: WallClock,
     ) -> None:
         self._config = config
         self._model = model
@@ -53,7 +57,10 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._drain = drain
         self._metrics = metrics
         self._version = version
+        self._clock = clock
         self._unserved = unserved_fields(model.manifest)
+        chunk_s = float(model.clock.chunk_frames / model.clock.frame_rate)
+        self._first_guess_s = _FIRST_GUESS_CHUNKS * chunk_s
         self._capabilities = capabilities(model, config, version)
 
     async def GetCapabilities(
@@ -109,7 +116,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         check_known(request, "")
         check_served(request, self._unserved)
         config = effective_config(request.config, self._model.manifest)
-        identity = await self._identity(config.portrait)
+        identity = await self._identity(config.portrait, "config.portrait")
         config.portrait.CopyFrom(pb.PortraitSource(portrait_id=identity.portrait.portrait_id))
         started = pb.SessionStarted(
             session_id=session_id,
@@ -127,7 +134,16 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             config.audio_format.sample_rate_hz,
             pb.FrameEncoding.Name(config.output.encoding),
         )
-        return Session(self._config, self._model, self._metrics, started, identity.latents)
+        return Session(
+            self._config,
+            self._model,
+            self._metrics,
+            started,
+            identity,
+            self._change_portrait,
+            self._clock,
+            first_guess_s=self._first_guess_s,
+        )
 
     async def _first_request(
         self, requests: AsyncIterator[pb.StreamAnimateRequest]
@@ -149,9 +165,14 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             raise FailedPrecondition("CONFIG_NOT_FIRST", message, field="config", got=got)
         return request
 
-    async def _identity(self, source: pb.PortraitSource) -> Identity:
+    async def _change_portrait(self, change: pb.ChangePortrait) -> Identity:
+        """The identity to go on with."""
+        field = "change_portrait.portrait"
+        check_portrait_source(field, change)
+        return await self._identity(change.portrait, field)
+
+    async def _identity(self, source: pb.PortraitSource, field: str) -> Identity:
         if source.WhichOneof("source") == "image":
-            field = "config.portrait"
             crop_mode = check_crop_mode(f"{field}.crop_mode", source.crop_mode)
             identity, _ = await self._identities.load(
                 source.image, crop_mode, field=f"{field}.image"
@@ -163,7 +184,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
                 "PORTRAIT_UNKNOWN",
                 "no portrait of this id is here: it expired, or belongs to another server or "
                 "model; register it again, or send the picture",
-                field="config.portrait.portrait_id",
+                field=f"{field}.portrait_id",
                 got=source.portrait_id,
                 expected="an id that RegisterPortrait returned",
             )

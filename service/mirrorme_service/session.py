@@ -1,44 +1,59 @@
-"""One session: tasks in a row over bounded queues, from the client's messages to the frames sent.
+"""One session: from the client's messages to the frames sent.
 
-    reader -> plans -> denoiser -> latents -> decoder -> frames -> encoder -> responses -> writer
+    intake -> speech, conditions -> planner -> denoiser -> decoder -> buffer -> gate -> delivery
 
-Each waits for the one after it, so a client that reads slowly slows the whole row down to its own
-audio, and nothing grows. All end together: with the stream, with the first error, or cancelled.
+The tasks hand on one chunk each. A client that reads slowly holds the delivery, and so all before
+it, and nothing grows. All end together: with the stream, with the first error, or cancelled.
+
+An interrupt takes back, in one go, what is not delivered: speech that waits, chunks that are made
+or being made, frames that are encoded. Making starts over from the state at an earlier chunk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
 
 from mirrorme.animate.v1 import animation_pb2 as pb
 
+from mirrorme_service.ack_window import AckWindow
 from mirrorme_service.audio_input import AudioInput
+from mirrorme_service.chunk_plan import LatentChunk, Planner
 from mirrorme_service.config import ServiceConfig
-from mirrorme_service.delivery import Delivery
-from mirrorme_service.errors import TimedOut
+from mirrorme_service.delivery import Delivery, Send
+from mirrorme_service.fast_planner import FastPlanner
+from mirrorme_service.frame_buffer import FrameBuffer
 from mirrorme_service.frame_encoder import open_frame_encoder
+from mirrorme_service.frame_gate import FastGate, FrameGate
 from mirrorme_service.frame_packer import FramePacker
-from mirrorme_service.generator import ChunkPlan, FrameChunk, Generator, LatentChunk
+from mirrorme_service.generator import Generator
+from mirrorme_service.identity_cache import Identity
 from mirrorme_service.intake import Intake
-from mirrorme_service.latent_history import Latents
+from mirrorme_service.live_pacing import LivePacing
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model, Strengths
 from mirrorme_service.served_fields import check_served, unserved_fields
 from mirrorme_service.session_counts import SessionCounts
 from mirrorme_service.session_state import SessionState
+from mirrorme_service.session_watchdog import SessionWatchdog
+from mirrorme_service.wall_clock import WallClock
 
-Send: TypeAlias = Callable[[pb.StreamAnimateResponse], Awaitable[None]]
+LoadPortrait = Callable[[pb.ChangePortrait], Awaitable[Identity]]
 
-# A chunk at each step, so that all steps work at once; what is ahead of that only waits.
+# Decoded chunks that wait: with the one at each step, all steps work at once.
 _MAX_CHUNKS = 1
-_MAX_RESPONSES = 4
 
 
 class Session:
-    """The life of one stream once its config is accepted. Made and run once."""
+    """The life of one stream once its config is accepted. Made and run once.
+
+    Args:
+        started: holds the config in force, and is the first response.
+        identity: of its portrait.
+        load_portrait: for a change of portrait.
+        clock: paces and limits.
+        first_guess_s: how long a chunk may take, until one was made.
+    """
 
     def __init__(
         self,
@@ -46,43 +61,78 @@ class Session:
         model: Model,
         metrics: Metrics,
         started: pb.SessionStarted,
-        identity: Latents,
+        identity: Identity,
+        load_portrait: LoadPortrait,
+        clock: WallClock,
+        *,
+        first_guess_s: float,
     ) -> None:
-        """`started` holds the config in force, and is the first response."""
-        settings, clock = started.effective_config, model.clock
+        settings = started.effective_config
+        self._model = model
+        self._metrics = metrics
+        self._started = started
+        self._load_portrait = load_portrait
+        self._clock = clock
+        self._unserved = unserved_fields(model.manifest)
+        self.counts = SessionCounts(clock.now_s())
         # 1 is as trained: for a model that lets nobody choose.
         strengths = Strengths(
             expression=settings.expression if settings.HasField("expression") else 1.0,
             guidance=settings.guidance if settings.HasField("guidance") else 1.0,
         )
-        self._state = SessionState.start(
-            model, seed=settings.seed, strengths=strengths, identity=identity
+        self.state = SessionState.start(
+            model,
+            seed=settings.seed,
+            strengths=strengths,
+            identity=identity,
+            audio=AudioInput(settings.audio_format),
+            max_poses_ahead_s=config.max_poses_ahead_s,
         )
-        self._started = started
-        self.counts = SessionCounts()
-        self._unserved = unserved_fields(model.manifest)
-        self._max_idle_s = config.max_idle_s
-        self._active_s = time.monotonic()
-        self._is_writing = False
-
-        max_plans = max(1, int(config.max_buffered_audio_s * clock.frame_rate / clock.chunk_frames))
-        self._plans: asyncio.Queue[ChunkPlan | None] = asyncio.Queue(max_plans)
-        self._latents: asyncio.Queue[LatentChunk | None] = asyncio.Queue(_MAX_CHUNKS)
-        self._frames: asyncio.Queue[FrameChunk | None] = asyncio.Queue(_MAX_CHUNKS)
-        self._responses: asyncio.Queue[pb.StreamAnimateResponse | None]
-        self._responses = asyncio.Queue(_MAX_RESPONSES)
-
-        audio = AudioInput(settings.audio_format)
-        self._intake = Intake(model, config, self._state, audio, self._plans, self.counts)
-        self._generator = Generator(model, self._state, metrics)
-        size, encoding = started.frame_size, settings.output.encoding
+        size, output = started.frame_size, settings.output
         self._encoder = open_frame_encoder(
-            settings.output, size.width_px, size.height_px, clock.frame_rate
+            output, size.width_px, size.height_px, model.clock.frame_rate
         )
-        packer = FramePacker(clock, encoding, include_audio=settings.include_audio)
+        self._acks = AckWindow(settings.max_unacked_frames)
+        self._buffer = FrameBuffer(_MAX_CHUNKS, self._wake_delivery)
+        self._live = None
+        if settings.pacing == pb.PACING_REAL_TIME:
+            self._live = LivePacing(
+                config,
+                model,
+                self.state,
+                self._buffer,
+                self._acks,
+                clock,
+                self.counts,
+                metrics,
+                first_guess_s=first_guess_s,
+                on_end=self._wake_delivery,
+            )
+        self._planner = self._new_planner()
         self._delivery = Delivery(
-            clock, self._state, self._encoder, packer, encoding, self.counts, metrics
+            self.state,
+            self._gate,
+            self._acks,
+            self._encoder,
+            FramePacker(model.clock, output.encoding, include_audio=settings.include_audio),
+            output.encoding,
+            clock,
+            self.counts,
+            metrics,
         )
+        self._intake = Intake(
+            config,
+            self.state,
+            self._planner,
+            self._acks,
+            self,
+            self.counts,
+            self._delivery.released,
+            is_live=self._live is not None,
+        )
+        self._watchdog = SessionWatchdog(config, clock, is_live=self._live is not None)
+        self._num_put = 0
+        """The chunk after the last one that was decoded."""
 
     async def run(self, requests: AsyncIterator[pb.StreamAnimateRequest], send: Send) -> None:
         """Animates what `requests` bring until they end; sends everything, the summary last.
@@ -90,74 +140,135 @@ class Session:
         Raises:
             ExceptionGroup: of what the tasks raised.
         """
+        send = self._watchdog.watched(send)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(requests), name="reader")
-                tasks.create_task(self._denoise(), name="denoiser")
-                tasks.create_task(self._decode(), name="decoder")
-                tasks.create_task(self._encode(), name="encoder")
-                watchdog = tasks.create_task(self._watch(), name="watchdog")
-                await self._write(send)
-                watchdog.cancel()
+            async with asyncio.TaskGroup() as self._tasks:
+                await send(pb.StreamAnimateResponse(started=self._started))
+                self._start_work()
+                others = [
+                    self._tasks.create_task(self._read(requests), name="reader"),
+                    self._tasks.create_task(self._watchdog.watch(), name="watchdog"),
+                ]
+                await self._delivery.run(send)
+                for task in (*others, *self._work):
+                    task.cancel()
+            summary = self.counts.summary(self.state, self._clock.now_s())
+            await send(pb.StreamAnimateResponse(summary=summary))
         finally:
             self._encoder.close()
 
+    # The client's commands, see `Commands`. None of them waits for engines or for the client.
+
+    def interrupt(self, after_sample: int | None) -> None:
+        """Takes back all speech that is not delivered."""
+        state, chunk_frames = self.state, self.state.clock.chunk_frames
+        cut = state.cut(after_sample)
+        self._delivery.drop_from(cut.frame)
+        first_stale = cut.frame // chunk_frames
+        if state.next_chunk <= first_stale:
+            return  # no chunk was planned with what is dropped
+        restart = first_stale
+        if after_sample is not None:
+            # Chunks that are kept, and not there yet, are to be made as well.
+            restart = min(restart, max(self._num_put, state.next_frame // chunk_frames))
+        elif self._live is not None:
+            restart = self._live.restart_after_interrupt(first_stale)
+        self._stop_work()
+        self._buffer.drop_from(first_stale)
+        state.latents.drop_from(restart)
+        self._num_put = min(self._num_put, restart)
+        self._planner.restart(restart)
+        self._start_work()
+
+    def pause(self) -> None:
+        """Holds the frames, and in real time their clock."""
+        if self.state.is_paused:
+            return
+        self.state.is_paused = True
+        if self._live is not None:
+            self._live.pace.pause()
+        self._planner.wake()
+        self._delivery.tell(pb.SessionEvent(paused=pb.Paused()))
+
+    def resume(self) -> None:
+        """Goes on where `pause` held."""
+        if not self.state.is_paused:
+            return
+        self.state.is_paused = False
+        if self._live is not None:
+            self._live.pace.resume()
+        self._planner.wake()
+        self._delivery.tell(pb.SessionEvent(resumed=pb.Resumed()))
+
+    async def change_portrait(self, change: pb.ChangePortrait) -> None:
+        """Uses another portrait from the next chunk that is planned.
+
+        In real time it is loaded beside; else at its place in the stream of messages.
+        """
+        if self._live is None:
+            await self._use_portrait(change)
+        else:
+            self._tasks.create_task(self._use_portrait(change), name="portrait")
+
+    def acknowledged(self) -> None:
+        """Frames arrived, so others may leave."""
+        self._wake_delivery()
+
+    def _new_planner(self) -> Planner:
+        if self._live is not None:
+            self._gate: FrameGate = self._live.gate
+            return self._live.planner
+        self._gate = FastGate(self.state, self._buffer, self._acks)
+        lookahead = self._model.lookahead_chunks
+        return FastPlanner(self.state, lookahead, self.counts, self._clock.now_s)
+
+    async def _use_portrait(self, change: pb.ChangePortrait) -> None:
+        self.state.identity = await self._load_portrait(change)
+
     async def _read(self, requests: AsyncIterator[pb.StreamAnimateRequest]) -> None:
         async for request in requests:
-            self._active_s = time.monotonic()
+            await self._watchdog.took_request()
             check_served(request, self._unserved)
             await self._intake.take(request)
         await self._intake.finish()
+        self.resume()  # nobody else will
+        self._wake_delivery()
 
-    async def _denoise(self) -> None:
-        while (plan := await self._plans.get()) is not None:
-            chunk = await self._generator.denoise(plan)
+    def _start_work(self) -> None:
+        """Starts making chunks, from the state as it is."""
+        generator = Generator(self._model, self.state, self._metrics)
+        latents: asyncio.Queue[LatentChunk | None] = asyncio.Queue(_MAX_CHUNKS)
+        self._buffer.reopen()
+        self._work = [
+            self._tasks.create_task(self._denoise(generator, latents), name="denoiser"),
+            self._tasks.create_task(self._decode(generator, latents), name="decoder"),
+        ]
+
+    def _stop_work(self) -> None:
+        """Drops what is being made; calls that wait for an engine lose their place."""
+        for task in self._work:
+            task.cancel()
+
+    async def _denoise(
+        self, generator: Generator, latents: asyncio.Queue[LatentChunk | None]
+    ) -> None:
+        while (plan := await self._planner.next()) is not None:
+            chunk = await generator.denoise(plan)
+            self.counts.num_chunks += 1
             if chunk is not None:
-                await self._latents.put(chunk)
-        await self._latents.put(None)
+                await latents.put(chunk)
+        await latents.put(None)
 
-    async def _decode(self) -> None:
-        while (chunk := await self._latents.get()) is not None:
-            frames = await self._generator.decode(chunk)
+    async def _decode(
+        self, generator: Generator, latents: asyncio.Queue[LatentChunk | None]
+    ) -> None:
+        while (chunk := await latents.get()) is not None:
+            frames = await generator.decode(chunk)
             self.counts.chunk_times_s.append(frames.engine_s)
-            await self._frames.put(frames)
-        await self._frames.put(None)
+            self._planner.made(frames)
+            await self._buffer.put(frames)
+            self._num_put = frames.plan.chunk + 1
+        self._buffer.end()
 
-    async def _encode(self) -> None:
-        while (chunk := await self._frames.get()) is not None:
-            for response in await self._delivery.responses(chunk):
-                await self._responses.put(response)
-        for response in self._delivery.finish():
-            await self._responses.put(response)
-        await self._responses.put(None)
-
-    async def _write(self, send: Send) -> None:
-        await self._send(send, pb.StreamAnimateResponse(started=self._started))
-        while (response := await self._responses.get()) is not None:
-            await self._send(send, response)
-            if response.HasField("frames"):
-                self._delivery.sent(response.frames)
-        summary = self.counts.summary(self._state)
-        await self._send(send, pb.StreamAnimateResponse(summary=summary))
-
-    async def _send(self, send: Send, response: pb.StreamAnimateResponse) -> None:
-        self._is_writing = True
-        await send(response)
-        self._is_writing = False
-        self._active_s = time.monotonic()
-
-    async def _watch(self) -> None:
-        """Ends a session in which nothing moves."""
-        while True:
-            left_s = self._active_s + self._max_idle_s - time.monotonic()
-            if left_s <= 0:
-                raise self._idle_error()
-            await asyncio.sleep(left_s)
-
-    def _idle_error(self) -> TimedOut:
-        waited = f"for {self._max_idle_s:g} s"
-        if self._is_writing:
-            message = f"nothing could be sent {waited}: read the responses"
-            return TimedOut("CLIENT_NOT_READING", message)
-        message = f"no request came {waited}: open a session when there is speech"
-        return TimedOut("SESSION_IDLE", message)
+    def _wake_delivery(self) -> None:
+        self._delivery.wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import cast
 
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.manifest import Manifest
@@ -34,8 +35,9 @@ def effective_config(config: pb.SessionConfig, manifest: Manifest) -> pb.Session
     video = manifest.video
     check_frame_size(output.encoding, video.width_px, video.height_px, field="config.output")
     result.output.CopyFrom(output)
-    check.check_enum("config.pacing", config.pacing, pb.Pacing, pb.PACING_AS_FAST_AS_POSSIBLE)
-    result.pacing = pb.PACING_AS_FAST_AS_POSSIBLE
+    fast = pb.PACING_AS_FAST_AS_POSSIBLE
+    pacing = check.check_enum("config.pacing", config.pacing, pb.Pacing, fast)
+    result.pacing = cast(pb.Pacing, pacing)
     if not config.HasField("seed"):
         result.seed = secrets.randbits(64)
     for name in ("guidance", "expression"):

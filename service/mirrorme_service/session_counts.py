@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -18,15 +17,20 @@ _MAX_CHUNK_TIMES = 1 << 14
 
 @dataclass
 class SessionCounts:
-    """Grows with the session; `summary` may be taken at any time. Times are of `perf_counter`."""
+    """Grows with the session; `summary` may be taken at any time. Times are the wall clock's."""
 
-    started_s: float = field(default_factory=time.perf_counter)
+    started_s: float
     first_chunk_heard_s: float | None = None
-    """When the audio of the first chunk was complete."""
+    """When the audio of the first chunk was complete; in real time, when the first audio came."""
     first_frame_s: float | None = None
-    """When the first frame had been sent."""
+    """When the first frame that speech drives had been sent."""
     num_audio_samples: int = 0
+    num_chunks: int = 0
     num_frames: int = 0
+    num_idle_frames: int = 0
+    num_skipped_frames: int = 0
+    num_late_frames: int = 0
+    num_interrupts: int = 0
     num_frame_bytes: int = 0
     chunk_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_CHUNK_TIMES))
 
@@ -41,19 +45,24 @@ class SessionCounts:
         """For logs."""
         latency_s = self.first_frame_latency_s or 0.0
         return (
-            f"{self.num_frames} frames, {self.num_frame_bytes} bytes, "
-            f"{time.perf_counter() - self.started_s:.2f} s, first frame {1000 * latency_s:.0f} ms"
+            f"{self.num_frames} frames ({self.num_idle_frames} idle), {self.num_skipped_frames} "
+            f"left out, {self.num_late_frames} late, {self.num_frame_bytes} bytes, "
+            f"{self.num_interrupts} interrupts, first frame {1000 * latency_s:.0f} ms"
         )
 
-    def summary(self, state: SessionState) -> pb.SessionSummary:
+    def summary(self, state: SessionState, now_s: float) -> pb.SessionSummary:
         """The counts so far, as the contract says them."""
         result = pb.SessionSummary(
             num_frames=self.num_frames,
+            num_idle_frames=self.num_idle_frames,
+            num_skipped_frames=self.num_skipped_frames,
+            num_late_frames=self.num_late_frames,
             num_audio_samples=self.num_audio_samples,
-            num_utterances=state.utterances.num_begun,
-            num_chunks=state.num_chunks,
+            num_utterances=state.speech.num_utterances,
+            num_interrupts=self.num_interrupts,
+            num_chunks=self.num_chunks,
             num_frame_bytes=self.num_frame_bytes,
-            session_time=as_duration(time.perf_counter() - self.started_s),
+            session_time=as_duration(now_s - self.started_s),
         )
         if self.first_frame_latency_s is not None:
             result.first_frame_latency.CopyFrom(as_duration(self.first_frame_latency_s))

@@ -2,43 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
-from mirrorme_service.latent_history import LatentHistory, Latents
+from mirrorme_service.audio_input import AudioInput
+from mirrorme_service.clock import MediaClock
+from mirrorme_service.condition_schedule import ConditionSchedule
+from mirrorme_service.identity_cache import Identity
+from mirrorme_service.latent_history import LatentHistory
 from mirrorme_service.model import Model, Strengths
-from mirrorme_service.pcm_ring import PcmRing
-from mirrorme_service.utterances import Utterances
+from mirrorme_service.speech_queue import SpeechQueue
+from mirrorme_service.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where an interrupt takes effect in the video."""
+
+    frame: int
+    """The first one that is not of what was before."""
+    num_dropped_samples: int
 
 
 @dataclass
 class SessionState:
-    """The state at a chunk boundary. With it any gateway can make the next chunk."""
+    """A session between two messages. With it any gateway can make what was not delivered yet.
 
+    What is kept reaches back to the chunk of `next_frame`: chunks that were made and not delivered
+    can be made again, and are then the same.
+    """
+
+    clock: MediaClock
     seed: int
     strengths: Strengths
-    identity: Latents
+    identity: Identity
+    """Of the chunks planned from now on."""
+    audio: AudioInput
+    """Bytes that are not samples yet."""
+    speech: SpeechQueue
+    """Samples that have no place in the video yet."""
+    timeline: Timeline
+    """Samples with a place in the video."""
+    conditions: ConditionSchedule
     latents: LatentHistory
-    """Made so far; the last ones are the motion and decoder context."""
-    pcm: PcmRing
-    """Audio received; kept from the next chunk's window on."""
-    utterances: Utterances
-    num_chunks: int = 0
-    """Denoised so far, and so the number of the next one."""
+    num_context_latents: int
+    """That a chunk looks back to."""
+    next_chunk: int = 0
+    """The first one that is not planned."""
+    next_frame: int = 0
+    """The first one that was neither delivered nor left out."""
+    next_audio_sample: int = 0
+    """The first one that was not returned with a frame."""
+    last_speech_frame: int | None = None
+    """The last one delivered that speech drove."""
     epoch: int = 0
+    """Of the frames from `next_frame` on, up to the first of `cuts`."""
+    cuts: deque[Cut] = field(default_factory=deque)
+    """To come, or not told yet."""
+    is_finished: bool = False
+    """The client sends nothing more."""
+    is_paused: bool = False
 
     @classmethod
     def start(
-        cls, model: Model, *, seed: int, strengths: Strengths, identity: Latents
+        cls,
+        model: Model,
+        *,
+        seed: int,
+        strengths: Strengths,
+        identity: Identity,
+        audio: AudioInput,
+        max_poses_ahead_s: float,
     ) -> SessionState:
         """Before the first chunk: silence was heard and the portrait stood still."""
         chunk = model.manifest.chunk
-        made = (model.lookahead_chunks + 1) * chunk.num_latents
-        num_kept = max(chunk.motion_latents, chunk.decoder_context_latents + made)
         return cls(
+            clock=model.clock,
             seed=seed,
             strengths=strengths,
             identity=identity,
-            latents=LatentHistory(identity, num_kept),
-            pcm=PcmRing(),
-            utterances=Utterances(model.clock),
+            audio=audio,
+            speech=SpeechQueue(),
+            timeline=Timeline(model.clock),
+            conditions=ConditionSchedule(model.manifest, max_poses_ahead_s),
+            latents=LatentHistory(),
+            num_context_latents=max(chunk.motion_latents, chunk.decoder_context_latents),
         )
+
+    @property
+    def end_frame(self) -> int:
+        """The first frame after all speech that has a place."""
+        return self.clock.first_frame_from(self.timeline.speech_end_sample)
+
+    def release(self) -> None:
+        """Frees what was only needed for frames that are delivered."""
+        chunk = self.next_frame // self.clock.chunk_frames
+        heard_from = self.clock.window(chunk).start_sample
+        self.timeline.forget_before(min(heard_from, self.next_audio_sample))
+        self.latents.forget_before(chunk, self.num_context_latents)
+        self.conditions.forget_before(chunk)
+
+    def cut(self, after_sample: int | None) -> Cut:
+        """Takes back all speech that is not delivered; with a sample, all that comes after it."""
+        frame = self.next_frame
+        sample = self.clock.first_sample(frame)
+        if after_sample is not None and after_sample > sample:
+            frame, sample = self.clock.first_frame_from(after_sample), after_sample
+        num_to_come = 0 if after_sample is None else sample - self.timeline.end_sample
+        self.audio.restart()
+        num_dropped = self.speech.cut(max(0, num_to_come))
+        num_dropped += self.timeline.cut(sample)
+        cut = Cut(frame, num_dropped)
+        # An interrupt that is still to come, at a later frame, has nothing left to drop.
+        kept = [earlier for earlier in self.cuts if earlier.frame <= frame]
+        self.cuts = deque([*kept, cut])
+        return cut

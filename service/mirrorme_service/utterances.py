@@ -1,6 +1,5 @@
 """Where utterances begin and end in the video.
 
-Utterances follow each other without a gap in the audio: the audio after an end begins the next one.
 A frame belongs to the utterance that it starts in, so the frame across a border is the last one of
 the utterance before it. An utterance in which no frame starts begins and ends at the same frame.
 """
@@ -20,37 +19,46 @@ class Border:
     frame: int
     utterance: int
     starts: bool
+    interrupted: bool = False
+    """It did not come to its end."""
 
 
 class Utterances:
-    """The utterances of one session: told of audio and ends, asked for borders."""
+    """The utterances of one session: told where they lie, asked for borders."""
 
     def __init__(self, clock: MediaClock) -> None:
         self._clock = clock
         self._borders: deque[Border] = deque()
-        self._open = False
-        self._next_start_sample = 0
-        self.num_begun = 0
+        self._popped: int | None = None
+        """The utterance whose beginning was popped, and not its end."""
 
-    def hear(self) -> None:
-        """Audio came: it begins an utterance, unless one is open."""
-        if not self._open:
-            self._open = True
-            self.num_begun += 1
-            self._add(self._next_start_sample, starts=True)
+    def begin(self, utterance: int, sample: int) -> None:
+        """An utterance begins with this sample."""
+        self._borders.append(Border(self._frame(sample), utterance, starts=True))
 
-    def end(self, sample: int) -> None:
-        """The open utterance ends before this sample. Without audio since the last end: nothing."""
-        if self._open:
-            self._open = False
-            self._next_start_sample = sample
-            self._add(sample, starts=False)
+    def end(self, utterance: int, sample: int) -> None:
+        """An utterance ends before this sample."""
+        self._borders.append(Border(self._frame(sample), utterance, starts=False))
+
+    def cut(self, sample: int) -> None:
+        """All ends before this sample. What begins only after it does not begin."""
+        frame = self._frame(sample)
+        kept = [border for border in self._borders if border.frame < frame]
+        open_utterance = self._popped
+        for border in kept:
+            open_utterance = border.utterance if border.starts else None
+        self._borders = deque(kept)
+        if open_utterance is not None:
+            border = Border(frame, open_utterance, starts=False, interrupted=True)
+            self._borders.append(border)
 
     def pop_until(self, frame: int) -> list[Border]:
         """The borders up to and at a frame, in order, each once."""
         due = []
         while self._borders and self._borders[0].frame <= frame:
-            due.append(self._borders.popleft())
+            border = self._borders.popleft()
+            self._popped = border.utterance if border.starts else None
+            due.append(border)
         return due
 
     @property
@@ -58,6 +66,5 @@ class Utterances:
         """Of the first border that was not popped; None: none is known."""
         return self._borders[0].frame if self._borders else None
 
-    def _add(self, sample: int, *, starts: bool) -> None:
-        frame = self._clock.first_frame_from(sample)
-        self._borders.append(Border(frame, self.num_begun, starts))
+    def _frame(self, sample: int) -> int:
+        return self._clock.first_frame_from(sample)

@@ -119,8 +119,8 @@ _TAIL = """\
 | an engine failed, or gave values that are no numbers | `INTERNAL` | `ENGINE_FAULT` | no |
 | decoding a portrait took too long | `DEADLINE_EXCEEDED` | `PORTRAIT_TIMED_OUT` | yes |
 | no request came for `max_idle_s` | `DEADLINE_EXCEEDED` | `SESSION_IDLE` | no |
-| nothing could be sent for `max_idle_s`: the client does not read | `DEADLINE_EXCEEDED` | \
-`CLIENT_NOT_READING` | no |
+| nothing could be sent for `max_idle_s`, in real time `max_stall_s`: the client does not read | \
+`DEADLINE_EXCEEDED` | `CLIENT_NOT_READING` | no |
 | a fault of the server's own | `INTERNAL` | `INTERNAL_FAULT` | no |
 
 A client that goes away, at whatever stage, ends its session: engine calls that wait are dropped,

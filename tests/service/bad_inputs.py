@@ -97,6 +97,13 @@ def _control(name: str = "jawOpen", value: float = 0.5, **changes: Any) -> Reque
     return Request(facial_controls=pb.FacialControls(controls=[control], **changes))
 
 
+def _real_time() -> Request:
+    return config(pacing=pb.PACING_REAL_TIME)
+
+
+_INTERRUPT = Request(interrupt=pb.Interrupt())
+
+
 def _file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -254,17 +261,23 @@ CONDITIONS = [
     BadInput("a facial control from next week on", _then(_control(first_frame_index=14_515_200)), "OUT_OF_RANGE", "TIME_TOO_FAR_AHEAD", "facial_controls.first_frame_index"),
 ]  # fmt: skip
 
+LIVE = [
+    BadInput("real-time pacing", lambda: [_real_time()], "OK"),
+    BadInput("more audio than may be ahead, in real time (130 s)", lambda: [_real_time(), *[audio(bytes(320_000))] * 13], "OUT_OF_RANGE", "AUDIO_TOO_FAR_AHEAD", "audio"),
+    BadInput("an acknowledgement of a frame that was not sent", lambda: [config(max_unacked_frames=8), Request(ack=pb.FrameAck(last_frame_index=3))], "OUT_OF_RANGE", "ACK_OF_UNSENT_FRAME", "ack.last_frame_index"),
+    BadInput("an interrupt of nothing", lambda: [config(), _INTERRUPT, _INTERRUPT], "OK"),
+    BadInput("an interrupt after a sample of next week", lambda: [config(), Request(interrupt=pb.Interrupt(after_sample_index=1 << 40))], "OK"),
+    BadInput("a pause without its end, then half-close", _then(Request(pause=pb.Pause())), "OK"),
+    BadInput("a resume without a pause", _then(Request(resume=pb.Resume())), "OK"),
+    BadInput("another portrait, without a source", _then(Request(change_portrait=pb.ChangePortrait())), "INVALID_ARGUMENT", "FIELD_MISSING", "change_portrait.portrait"),
+    BadInput("another portrait of an unknown id", _then(Request(change_portrait=pb.ChangePortrait(portrait=pb.PortraitSource(portrait_id="0" * 64)))), "NOT_FOUND", "PORTRAIT_UNKNOWN", "change_portrait.portrait.portrait_id"),
+    BadInput("another portrait, a text file", _then(Request(change_portrait=pb.ChangePortrait(portrait=pb.PortraitSource(image=b"hello" * 20)))), "INVALID_ARGUMENT", "PORTRAIT_FORMAT_UNKNOWN", "change_portrait.portrait.image"),
+]  # fmt: skip
+
 NOT_SERVED = [
-    BadInput("real-time pacing", _config(pacing=pb.PACING_REAL_TIME), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.pacing"),
-    BadInput("flow control by acknowledgement", _config(max_unacked_frames=24), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.max_unacked_frames"),
     BadInput("a takeover", _config(takeover=pb.SessionTakeover(session_id="x")), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.takeover"),
     BadInput("a consent token", _config(consent_token="x"), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.consent_token"),
     BadInput("guidance, with a model that has none", _config(guidance=2.0), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.guidance"),
-    BadInput("interrupt", _then(Request(interrupt=pb.Interrupt())), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "interrupt"),
-    BadInput("pause", _then(Request(pause=pb.Pause())), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "pause"),
-    BadInput("resume", _then(Request(resume=pb.Resume())), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "resume"),
-    BadInput("another portrait", _then(Request(change_portrait=pb.ChangePortrait())), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "change_portrait"),
-    BadInput("an acknowledgement", _then(Request(ack=pb.FrameAck(last_frame_index=3))), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "ack"),
 ]  # fmt: skip
 
 SECTIONS = {
@@ -273,6 +286,7 @@ SECTIONS = {
     "Config": CONFIG,
     "Audio": AUDIO,
     "Hand poses and facial controls": CONDITIONS,
+    "Live": LIVE,
     "In the contract, but not served yet": NOT_SERVED,
 }
 CASES = [case for cases in SECTIONS.values() for case in cases]

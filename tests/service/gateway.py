@@ -23,6 +23,7 @@ from mirrorme_service.config import ServiceConfig
 from mirrorme_service.face_detector import Face
 from mirrorme_service.portrait import FaceFinder
 from mirrorme_service.server import Server
+from mirrorme_service.wall_clock import WallClock
 from PIL import Image
 
 Requests = Iterable[pb.StreamAnimateRequest] | AsyncIterator[pb.StreamAnimateRequest]
@@ -64,7 +65,10 @@ class Gateway:
 
 @asynccontextmanager
 async def running_gateway(
-    manifest: Manifest | None = None, face_finder: FaceFinder | None = None, **settings: Any
+    manifest: Manifest | None = None,
+    face_finder: FaceFinder | None = None,
+    clock: WallClock | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Starts a gateway with settings of ServiceConfig, and stops it."""
     opened = []
@@ -75,7 +79,7 @@ async def running_gateway(
         return opened[0]
 
     config = ServiceConfig(**{"port": 0, "metrics_port": 0, **settings})
-    server = await Server.start(config, open_fakes, face_finder or NoFaces())
+    server = await Server.start(config, open_fakes, face_finder or NoFaces(), clock)
     engines = opened[0]
     try:
         async with new_channel(server) as channel:
