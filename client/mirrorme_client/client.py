@@ -22,6 +22,9 @@ _Response = TypeVar("_Response")
 
 DEFAULT_TARGET = "localhost:50051"
 
+# A reader that is slower than the video then misses frames, instead of seeing old ones.
+_LIVE_UNACKED_FRAMES = 24
+
 
 class AnimationClient:
     """Owns a connection from `async with` (or `open`) to its end (or `close`).
@@ -124,7 +127,7 @@ class AnimationClient:
         guidance: float | None = None,
         expression: float | None = None,
         include_audio: bool = False,
-        max_unacked_frames: int = 0,
+        max_unacked_frames: int | None = None,
         preset: str = "",
         consent_token: str = "",
         client_reference: str = "",
@@ -137,10 +140,15 @@ class AnimationClient:
             audio_format: of the speech; see `pcm_s16le`.
             output: how frames come; see `jpeg`, `h264`. None: JPEG.
             audio: speech to push from a task of the session, to its end. None: the caller pushes.
+            max_unacked_frames: frames in flight at most; the session acknowledges what was
+                iterated over. None: a second of video in real time, else no bound.
             on_event: called with each event at its place in the stream of frames.
 
         The other arguments are the fields of `SessionConfig`.
         """
+        if max_unacked_frames is None:
+            is_live = pacing == pb.PACING_REAL_TIME
+            max_unacked_frames = _LIVE_UNACKED_FRAMES if is_live else 0
         config = pb.SessionConfig(
             portrait=portrait_source(portrait, crop_mode),
             audio_format=audio_format,

@@ -89,6 +89,15 @@ class LiveCall:
         self._raise_if_half_closed()
         await self._enqueue(request, may_stall)
 
+    async def overtake(self, request: pb.StreamAnimateRequest) -> None:
+        """Sends a request before the audio that waits here, which is dropped. Raises as `put`."""
+        self._raise_if_half_closed()
+        waiting = [self._outgoing.get_nowait() for _ in range(self._outgoing.qsize())]
+        for kept in waiting:
+            if kept is None or not kept.HasField("audio"):
+                self._outgoing.put_nowait(kept)
+        await self._enqueue(request, may_stall=False)
+
     async def half_close(self, *, may_stall: bool = False) -> None:
         """Says that no request follows. Raises as `put` does."""
         self._raise_if_half_closed()
@@ -151,10 +160,12 @@ class LiveCall:
             if broken:
                 continue
             try:
-                if self._unsent_ack is not None:
-                    ack, self._unsent_ack = self._unsent_ack, None
+                ack, self._unsent_ack = self._unsent_ack, None
+                if ack is not None:
                     await self._call.write(ack)
-                await self._call.write(request)
+                # An acknowledgement that waited here is older than that one.
+                if ack is None or not request.HasField("ack"):
+                    await self._call.write(request)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 broken = True  # the reader learns why
             except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_client.errors import ServerFault, SessionClosed, TimedOut
+from mirrorme_client.formats import bytes_per_sample, frame_rate_fps
 from mirrorme_client.live_call import LiveCall
 from mirrorme_client.portrait import Portrait, portrait_source
 
@@ -18,6 +19,8 @@ EventCallback: TypeAlias = Callable[[pb.SessionEvent], None]
 
 _MAX_AUDIO_MESSAGE_BYTES = 16 * 1024
 _MAX_POSES_PER_MESSAGE = 64
+# In real time a source is pushed no further ahead of the video: servers refuse too much.
+_MAX_AHEAD_S = 20.0
 
 
 class AnimationSession:
@@ -48,6 +51,9 @@ class AnimationSession:
         self._last_frame_index: int | None = None
         self._started: pb.SessionStarted | None = None
         self._summary: pb.SessionSummary | None = None
+        self._ahead_s = 0.0
+        """Speech sent that no frame received is of, in real time."""
+        self._received = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._call.open()
@@ -132,9 +138,20 @@ class AnimationSession:
         await self._call.put(pb.StreamAnimateRequest(facial_controls=message))
 
     async def interrupt(self, after_sample_index: int | None = None) -> None:
-        """Drops the speech that is not delivered yet (barge-in)."""
-        message = pb.Interrupt(after_sample_index=after_sample_index)
-        await self._call.put(pb.StreamAnimateRequest(interrupt=message))
+        """Drops the speech that is not delivered yet (barge-in), also what waits to be sent.
+
+        Stop pushing that speech first: what is pushed after this is new speech. With a sample,
+        speech up to it is kept.
+        """
+        request = pb.StreamAnimateRequest(
+            interrupt=pb.Interrupt(after_sample_index=after_sample_index)
+        )
+        if after_sample_index is None:
+            self._ahead_s = 0.0
+            self._received.set()
+            await self._call.overtake(request)
+        else:
+            await self._call.put(request)
 
     async def pause(self) -> None:
         """Holds the session."""
@@ -165,6 +182,7 @@ class AnimationSession:
             match response.WhichOneof("message"):
                 case "frames":
                     batch = response.frames
+                    self._note_received(batch)
                     self._last_frame_index = batch.first_frame_index + len(batch.frames) - 1
                     return batch
                 case "event" if self._on_event is not None:
@@ -192,6 +210,20 @@ class AnimationSession:
             f"the server must begin a session with `started`, but it sent {what}"
         )
 
+    def _note_received(self, batch: pb.FrameBatch) -> None:
+        if not batch.is_idle:
+            frames_per_s = float(frame_rate_fps(self.started.timing))
+            self._ahead_s = max(0.0, self._ahead_s - len(batch.frames) / frames_per_s)
+        self._received.set()
+
+    async def _wait_until_not_ahead(self, num_bytes: int) -> None:
+        """Keeps a source near the video, in real time."""
+        audio_format = self._config.audio_format
+        self._ahead_s += num_bytes / bytes_per_sample(audio_format) / audio_format.sample_rate_hz
+        while self._config.pacing == pb.PACING_REAL_TIME and self._ahead_s > _MAX_AHEAD_S:
+            self._received.clear()
+            await self._received.wait()
+
     def _acknowledge(self) -> None:
         """Acknowledges the batch that the caller has done with."""
         if self._last_frame_index is not None and self._config.max_unacked_frames:
@@ -203,6 +235,8 @@ class AnimationSession:
         for start in range(0, len(data), _MAX_AUDIO_MESSAGE_BYTES):
             piece = data[start : start + _MAX_AUDIO_MESSAGE_BYTES]
             request = pb.StreamAnimateRequest(audio=pb.AudioChunk(data=piece))
+            if may_stall:
+                await self._wait_until_not_ahead(len(piece))
             await self._call.put(request, may_stall=may_stall)
 
     async def _push_source(self, audio: AudioSource) -> None:

@@ -17,13 +17,17 @@ class Admission:
     """Counts the sessions of one gateway."""
 
     def __init__(self, max_sessions: int, metrics: Metrics) -> None:
-        self._max_sessions = max_sessions
         self._num_active = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
         self._metrics = metrics
-        metrics.sessions_capacity.set(max_sessions)
+        self.limit(max_sessions)
+
+    def limit(self, max_sessions: int) -> None:
+        """Takes so many sessions at once; those that are running stay."""
+        self._max_sessions = max_sessions
+        self._metrics.sessions_capacity.set(max_sessions)
 
     @property
     def num_active(self) -> int:

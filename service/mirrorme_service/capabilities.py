@@ -54,6 +54,9 @@ def _limits(config: ServiceConfig) -> pb.Limits:
         min_sample_rate_hz=audio_input.MIN_SAMPLE_RATE_HZ,
         max_sample_rate_hz=audio_input.MAX_SAMPLE_RATE_HZ,
         portrait_ttl=as_duration(config.portrait_ttl_s),
+        max_audio_ahead=as_duration(config.max_audio_ahead_s),
+        max_stall=as_duration(config.max_stall_s),
+        max_requests_per_second=config.max_requests_per_s,
     )
 
 

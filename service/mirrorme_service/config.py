@@ -45,7 +45,9 @@ class ServiceConfig:
     port: Annotated[int, "Port of the service. 0: any free one."] = 50051
     metrics_port: Annotated[int, "Port of the Prometheus metrics. 0: any free one."] = 9464
 
-    max_sessions: Annotated[int, "Sessions at once; one more is refused."] = 8
+    max_sessions: Annotated[
+        int, "Sessions at once; one more is refused. 0: as many as the engines hold at the start."
+    ] = 0
     max_message_bytes: Annotated[int, "Bytes of one request message."] = 16 << 20
     max_portrait_bytes: Annotated[int, "Bytes of a portrait file."] = 10 << 20
     max_portrait_pixels: Annotated[int, "Pixels of a portrait."] = 40_000_000
@@ -97,7 +99,8 @@ class ServiceConfig:
             self._check(name, 0 <= getattr(self, name) <= 65535, "0 to 65535")
         if self.port and self.port == self.metrics_port:
             raise ConfigError(f"port and metrics_port are both {self.port}: want two ports")
-        counts = ("threads", "max_sessions", "max_portrait_bytes", "max_portrait_pixels")
+        self._check("max_sessions", self.max_sessions >= 0, "0 or more")
+        counts = ("threads", "max_portrait_bytes", "max_portrait_pixels")
         counts = (*counts, "max_requests_per_s")
         for name in (*counts, "identity_cache_bytes", "engine_attempts", "engine_queue_calls"):
             self._check(name, getattr(self, name) >= 1, "1 or more")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,6 +39,7 @@ async def error_border(
         else:
             log.info("%s ended: %s %s: %s", rpc, code.name, refusal.reason, refusal)
         metrics.errors.labels(rpc, code.name, refusal.reason).inc()
+        _forget(error)
         status = rpc_status.to_status(refusal.to_status())
         try:
             # The type stubs lack the method.
@@ -68,6 +70,14 @@ def as_animation_error(error: BaseException) -> AnimationError:
     kind = type(leaves[0]).__name__
     message = f"the server met a fault of its own ({kind}): report it with the session's id"
     return InternalFault("INTERNAL_FAULT", message)
+
+
+def _forget(error: BaseException) -> None:
+    """Frees what the error's way here holds: a client that does not read is told much later."""
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _forget(inner)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -7,6 +7,7 @@ and end within their grace, then the port, engines and metrics close. Signals ar
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import logging
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from mirrorme_engines.open_engines import open_engines
 from prometheus_client import start_http_server
 
 from mirrorme_service.admission import Admission
+from mirrorme_service.capacity import MAX_MEASURED_SESSIONS, measured_capacity
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.engine_calls import EngineCalls
 from mirrorme_service.face_detector import FaceDetector
@@ -100,6 +102,7 @@ class Server:
             StartError: a port is taken.
             ConfigError: the store cannot be.
             EngineError: the engines cannot be opened.
+            AnimationError: the capacity cannot be measured.
         """
         server = cls(config)
         try:
@@ -110,6 +113,8 @@ class Server:
             server._closing.push_async_callback(server.store.close)
             calls = EngineCalls(config.engine_timeout_s, config.engine_attempts, server.metrics)
             server.model = Model(engines, calls)
+            if not config.max_sessions:
+                await server._measure_capacity()
             face_finder = face_finder or await asyncio.to_thread(FaceDetector)
             await server._serve(face_finder, clock or SystemClock())
         except BaseException:
@@ -161,6 +166,12 @@ class Server:
         )
         await readiness.start()
         self._closing.push_async_callback(readiness.stop)
+
+    async def _measure_capacity(self) -> None:
+        num_sessions = await measured_capacity(self.model)
+        log.info("measured: %d sessions in real time; --max-sessions says otherwise", num_sessions)
+        self.config = dataclasses.replace(self.config, max_sessions=num_sessions)
+        self.admission.limit(num_sessions)
 
     async def _tell_ready(self, is_ready: bool) -> None:
         answers = health_pb2.HealthCheckResponse
@@ -216,6 +227,9 @@ def _new_grpc_server(config: ServiceConfig) -> grpc.aio.Server:
     options = (
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # What waits in the transport is read before a command behind it: 8 s of audio, not minutes.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 256 * 1024),
         # A second server on the same port is a mistake, not a way to share load.
         ("grpc.so_reuseport", 0),
         # A client that vanished without a word is noticed within these.
@@ -226,7 +240,8 @@ def _new_grpc_server(config: ServiceConfig) -> grpc.aio.Server:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     )
     server = grpc.aio.server(
-        options=options, maximum_concurrent_rpcs=config.max_sessions + _OTHER_RPCS
+        options=options,
+        maximum_concurrent_rpcs=(config.max_sessions or MAX_MEASURED_SESSIONS) + _OTHER_RPCS,
     )
     names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

@@ -94,19 +94,27 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         session_id = uuid.uuid4().hex
         with logged_session(session_id):
             async with error_border(context, "StreamAnimate", self._metrics):
-                farewell = Farewell(self._drain, self._model.clock, context.write)
-                with self._counted() as outcome, self._admission.place():
-                    async with farewell.watch():
-                        requests = aiter(request_iterator)
-                        session = await self._open(session_id, requests)
-                        outcome.append("failed")
-                        # Apart from the first write: an error that cancels it would have grpc.aio
-                        # send the metadata again, which Core refuses, and the client would never
-                        # be told.
-                        await context.send_initial_metadata(())
-                        await session.run(requests, farewell.send)
-                    outcome.append("completed")
-                    log.info("session completed: %s", session.counts)
+                await self._animate(session_id, request_iterator, context)
+
+    async def _animate(
+        self,
+        session_id: str,
+        request_iterator: AsyncIterator[pb.StreamAnimateRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> None:
+        """A call of its own, so that all it holds is free before a slow client is told its end."""
+        farewell = Farewell(self._drain, self._model.clock, context.write)
+        with self._counted() as outcome, self._admission.place():
+            async with farewell.watch():
+                requests = aiter(request_iterator)
+                session = await self._open(session_id, requests)
+                outcome.append("failed")
+                # Apart from the first write: an error that cancels it would have grpc.aio send the
+                # metadata again, which Core refuses, and the client would never be told.
+                await context.send_initial_metadata(())
+                await session.run(requests, farewell.send)
+            outcome.append("completed")
+            log.info("session completed: %s", session.counts)
 
     async def _open(
         self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]

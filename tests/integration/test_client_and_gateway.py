@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import av
@@ -15,9 +16,10 @@ from mirrorme_client.hand_file import read_hands
 from mirrorme_client.recording import RecordingPlan, record
 
 from tests.client.speech_files import beeps, write_wav
-from tests.service.gateway import Gateway, running_gateway
+from tests.service.gateway import Gateway, running_gateway, until
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait_1.png"
+OTHER_PORTRAIT = PORTRAIT.with_name("portrait_2.png")
 CENTER = pb.CROP_MODE_CENTER
 PCM = pcm_s16le(16000)
 
@@ -75,10 +77,8 @@ async def test_errors_arrive_as_what_can_be_done() -> None:
         with pytest.raises(NotFound):
             async with client.animate("0" * 64, audio_format=PCM):
                 pass
-        with pytest.raises(NotServed, match="pacing"):
-            async with client.animate(
-                PORTRAIT, audio_format=PCM, crop_mode=CENTER, pacing=pb.PACING_REAL_TIME
-            ):
+        with pytest.raises(NotServed, match="guidance"):
+            async with client.animate(PORTRAIT, audio_format=PCM, crop_mode=CENTER, guidance=2.0):
                 pass
         with pytest.raises(InvalidRequest, match="sample_rate_hz") as raised:
             async with client.animate(PORTRAIT, audio_format=pcm_s16le(7), crop_mode=CENTER):
@@ -132,3 +132,53 @@ async def test_leaving_frees_the_place() -> None:
                 await session.push_audio(bytes(64000))
                 await anext(session)
             await gateway.until_idle()
+
+
+async def test_live_conversation() -> None:
+    """Speech, a barge-in, an answer, a pause and another portrait, in real time."""
+    told: list[str] = []
+    frames: list[pb.FrameBatch] = []
+    async with running_gateway() as gateway, connected(gateway) as client:
+        session = client.animate(
+            PORTRAIT,
+            audio_format=PCM,
+            crop_mode=CENTER,
+            pacing=pb.PACING_REAL_TIME,
+            on_event=lambda event: told.append(event.WhichOneof("event")),
+        )
+
+        async def talk() -> None:
+            await session.push_audio(beeps(30.0, (1.0,)).tobytes())
+            await until(lambda: "utterance_started" in told)
+            await session.interrupt()
+            await until(lambda: "interrupted" in told)
+            await session.pause()
+            await until(lambda: "paused" in told)
+            await session.resume()
+            await session.change_portrait(OTHER_PORTRAIT, CENTER)
+            await until(lambda: "portrait_changed" in told)
+            await session.push_audio(beeps(0.5, (0.2,)).tobytes())
+            await session.end_utterance()
+            await session.finish()
+
+        async with session, asyncio.TaskGroup() as tasks:
+            tasks.create_task(talk())
+            frames = [batch async for batch in session]
+            assert session.started.effective_config.max_unacked_frames == 24
+    assert frames[-1].epoch == 1
+    assert frames[-1].utterance == 2
+    assert sum(len(b.frames) for b in frames if b.utterance == 2 and not b.is_idle) <= 12
+    assert session.summary.num_interrupts == 1
+    assert session.summary.num_utterances == 2
+
+
+async def test_recording_in_real_time(tmp_path: Path) -> None:
+    plan = RecordingPlan(PORTRAIT, h264(), crop_mode=CENTER, pacing=pb.PACING_REAL_TIME)
+    path = tmp_path / "out.mp4"
+    async with running_gateway() as gateway, connected(gateway) as client:
+        with AudioFile(write_wav(tmp_path / "speech.wav", beeps(1.0, (0.5,)), 16000)) as file:
+            recording = await record(client, plan, file, path)
+    summary = recording.summary
+    assert summary.num_frames - summary.num_idle_frames + summary.num_skipped_frames >= 24
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == summary.num_frames

@@ -78,7 +78,7 @@ async def running_gateway(
         opened.append(fake_engine_set(manifest, options=batch, observer=observer))
         return opened[0]
 
-    config = ServiceConfig(**{"port": 0, "metrics_port": 0, **settings})
+    config = ServiceConfig(**{"port": 0, "metrics_port": 0, "max_sessions": 8, **settings})
     server = await Server.start(config, open_fakes, face_finder or NoFaces(), clock)
     engines = opened[0]
     try:

@@ -556,7 +556,7 @@ class FloatRange(_message.Message):
     def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_sessions", "max_portrait_bytes", "max_portrait_pixels", "max_message_bytes", "max_buffered_audio", "max_session_length", "max_idle_time", "min_sample_rate_hz", "max_sample_rate_hz", "portrait_ttl")
+    __slots__ = ("max_sessions", "max_portrait_bytes", "max_portrait_pixels", "max_message_bytes", "max_buffered_audio", "max_session_length", "max_idle_time", "min_sample_rate_hz", "max_sample_rate_hz", "portrait_ttl", "max_audio_ahead", "max_stall", "max_requests_per_second")
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -567,6 +567,9 @@ class Limits(_message.Message):
     MIN_SAMPLE_RATE_HZ_FIELD_NUMBER: _ClassVar[int]
     MAX_SAMPLE_RATE_HZ_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_TTL_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUDIO_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALL_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     max_sessions: int
     max_portrait_bytes: int
     max_portrait_pixels: int
@@ -577,4 +580,7 @@ class Limits(_message.Message):
     min_sample_rate_hz: int
     max_sample_rate_hz: int
     portrait_ttl: _duration_pb2.Duration
-    def __init__(self, max_sessions: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_buffered_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_session_length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_idle_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_sample_rate_hz: _Optional[int] = ..., max_sample_rate_hz: _Optional[int] = ..., portrait_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_audio_ahead: _duration_pb2.Duration
+    max_stall: _duration_pb2.Duration
+    max_requests_per_second: int
+    def __init__(self, max_sessions: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_buffered_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_session_length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_idle_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_sample_rate_hz: _Optional[int] = ..., max_sample_rate_hz: _Optional[int] = ..., portrait_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio_ahead: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_requests_per_second: _Optional[int] = ...) -> None: ...
