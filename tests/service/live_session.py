@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,6 +49,15 @@ class LiveSession:
             self.move_to_frame(frame)
             await until(lambda frame=frame: self.num_frames > frame or self.error)
             assert self.error is None, self.error
+
+    async def play_until(self, holds: Callable[[], object], first_frame: int) -> int:
+        """Plays until something holds; returns the frame to go on with."""
+        frame = first_frame
+        while not holds():
+            await self.play(frame, frame + 1)
+            await asyncio.sleep(0.05)
+            frame += 1
+        return frame
 
     async def play_out(self) -> None:
         """Half-closes and moves on until the server ends the session."""

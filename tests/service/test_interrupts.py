@@ -150,16 +150,15 @@ async def test_engines_that_are_at_it_are_not_waited_for() -> None:
         faults = gateway.engines.denoiser.faults
         num_runs = len(faults.batch_sizes)
         faults.hold()
-        await session.play(18, 21)
-        await until(lambda: len(faults.batch_sizes) > num_runs)
+        frame = await session.play_until(lambda: len(faults.batch_sizes) > num_runs, 18)
         await interrupted(session)
-        assert session.events("interrupted")[0].frame_index == 21
+        assert session.events("interrupted")[0].frame_index == frame
         cancelled = {"engine": "denoiser", "outcome": "cancelled"}
         await until(lambda: gateway.metric("mirrorme_engine_calls_total", **cancelled) == 1)
         faults.release()
-        await settle(session, 21, 60)
+        await settle(session, frame, 60)
         assert session.num_frames == 60
-        assert all(idle for i, idle in session.is_idle().items() if i >= 21)
+        assert all(idle for i, idle in session.is_idle().items() if i >= frame)
 
 
 async def test_h264_goes_on_decodable() -> None:
