@@ -21,7 +21,7 @@ from mirrorme_training.clip_window import (
 )
 from mirrorme_training.portrait_canvas import Canvas
 from mirrorme_training.portrait_identity import Identity
-from mirrorme_training.portrait_pose import HEAD_CONTROLS, Pose, with_controls
+from mirrorme_training.portrait_pose import CONTROLS, SPEECH_CONTROLS, Pose, with_controls
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.recipe import BankConfig, RecipeError
@@ -56,12 +56,14 @@ class PaintManner:
     """As in `PaintConfig`."""
 
     def calmed(self, pose: Pose) -> Pose:
-        """The pose with less movement of head and trunk. The eyes' is left as it is."""
+        """The pose with less movement than speech makes."""
         if self.liveliness == 1:
             return pose
-        turned = {name: self.liveliness * pose.control(name) for name in HEAD_CONTROLS}
+        free = [name for name in CONTROLS if name not in SPEECH_CONTROLS]
+        less = {name: self.liveliness * pose.control(name) for name in free}
         return dataclasses.replace(
-            with_controls(pose, **turned),
+            with_controls(pose, **less),
+            breath=self.liveliness * pose.breath,
             shoulders=self.liveliness * pose.shoulders,
             sway=self.liveliness * pose.sway,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor
 
 from mirrorme_training.clip_bank import ClipBank
+from mirrorme_training.portrait_pose import SPEECH_CONTROLS
 from mirrorme_training.recipe import DropoutConfig, FlowStageConfig
 
 _MIN_AWAY_LATENTS = 2
@@ -126,7 +126,8 @@ def draw_dropped(
     moved: Tensor | None = None,
 ) -> Dropped:  # fmt: skip
     """Draws what is given. Of the controls, groups come and go together, and single ones in them:
-    head, gaze, mouth and the rest, as users give them. Where `moved` `[B]`, head and eyes are."""
+    head, gaze, mouth and the rest, as users give them. Where `moved` `[B]`, all are given that
+    speech does not tell."""
     device = generator.device
 
     def unit(*shape: int) -> Tensor:
@@ -138,8 +139,7 @@ def draw_dropped(
     anything = unit(batch, 1) >= config.controls
     given = by_group & single & anything
     if moved is not None:
-        free = torch.isin(groups, torch.tensor(_FREE_GROUPS, device=device))
-        given = given | (moved[:, None] & free)
+        given = given | (moved[:, None] & _free(model).to(device))
     return Dropped(
         audio=unit(batch) < config.audio,
         hands=(unit(batch) >= config.hands).float(),
@@ -147,19 +147,18 @@ def draw_dropped(
     )
 
 
-def moves(
-    bank: ClipBank, model: ModelConfig, first: ChunkBatch, starts: Tensor, degrees: float
-) -> Tensor:
-    """`[B]`: where the head or the eyes are elsewhere in the chunks at `starts` than just before
-    the chunks of `first`."""
-    names = [control.name for control in model.controls.controls]
-    limits = torch.tensor([_stillness(name, degrees) for name in names], device=starts.device)
+def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch, starts: Tensor) -> Tensor:
+    """`[B]`: where more than speech moves the person in the chunks at `starts`."""
     slots = first.clips[first.rows]
-    before = bank["controls"][slots, first.starts * FRAMES_PER_LATENT - 1].float()
     num_frames = first.target.shape[1] * FRAMES_PER_LATENT
     frames = (starts * FRAMES_PER_LATENT)[:, None] + torch.arange(num_frames, device=starts.device)
-    now = bank["controls"][slots[:, None], frames].float()
-    return ((now - before[:, None]).abs() > limits).any(dim=2).any(dim=1)
+    now = bank["controls"][slots[:, None], frames][..., _free(model)].float()
+    return (now.abs() > _AT_REST).flatten(1).any(dim=1)
+
+
+def _free(model: ModelConfig) -> Tensor:
+    """`[controls]` bool: what speech does not tell."""
+    return torch.tensor([c.name not in SPEECH_CONTROLS for c in model.controls.controls])
 
 
 def chunk_tokens(tokens: Tensor, batch: ChunkBatch) -> Tensor:
@@ -174,22 +173,8 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
 
 
 _NUM_GROUPS = 5
-_FREE_GROUPS = (0, 1, 3)
-"""Head, gaze and lids: speech does not tell them."""
-_STILL_GAZE, _STILL_LIDS = 0.2, 0.2
-
-
-def _stillness(control: str, degrees: float) -> float:
-    """How far a control may go and count as still."""
-    match _group(control):
-        case 0:
-            return degrees
-        case 1:
-            return _STILL_GAZE
-        case 3:
-            return _STILL_LIDS
-        case _:
-            return math.inf
+_AT_REST = 0.02
+"""As far as a control may be from 0 and count as not moved."""
 
 
 def _group(control: str) -> int:

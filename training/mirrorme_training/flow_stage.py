@@ -117,8 +117,8 @@ class FlowStage:
         tokens, speech_loss, numbers = self.hear(first, generator)
         starts = first.starts + depth * length
         moved = None
-        if config.still_degrees is not None:
-            moved = moves(self.bank, model.config, first, starts, config.still_degrees)
+        if config.tell_movement:
+            moved = moves(self.bank, model.config, first, starts)
         dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator, moved)
         motion = noised_motion(first.motion, config, generator)
         with torch.no_grad():

@@ -40,7 +40,9 @@ class PaintConfig:
     """Side of the square around the mouth that is painted alone, its edges on those of tokens;
     None: the whole picture."""
     liveliness: float = 1.0
-    """Of the head's and the trunk's movement; 0: still."""
+    """Of what speech does not move: head, eyes, brows, smiles, trunk."""
+    still: float = 0.0
+    """Share of clips in which speech alone moves, and the hands."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
@@ -186,7 +188,8 @@ def _open(data: Path) -> None:
 
 def _paint(folder: Path, config: PaintConfig, number: int, close_up: bool) -> Path:
     bank = config.bank(close_up=close_up)
-    manner = PaintManner(config.size_px, config.crop_px, config.liveliness)
+    still = np.random.default_rng([config.seed, number, 2]).random() < config.still
+    manner = PaintManner(config.size_px, config.crop_px, 0.0 if still else config.liveliness)
     window = _source.painted(number, bank, manner, config.seed)
     arrays = {f.name: getattr(window, f.name) for f in fields(window)}
     halves = {name: a.half() if a.dtype == torch.float32 else a for name, a in arrays.items()}

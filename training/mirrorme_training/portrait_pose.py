@@ -18,6 +18,15 @@ GAZE_CONTROLS = ("gaze_x", "gaze_y")
 """-1 to 1. Positive: towards the picture's right, up."""
 CONTROLS = (*BLENDSHAPES, *HEAD_CONTROLS, *GAZE_CONTROLS)
 """The order of `Pose.controls`, that of the model's presets. Blendshapes go from 0 to 1."""
+SPEECH_CONTROLS = (
+    "jawOpen",
+    "mouthClose",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+)
+"""What speech moves; the others move for other reasons."""
 CONTROL_INDEX = {name: i for i, name in enumerate(CONTROLS)}
 DETAILS = ("mouthRollLower", "mouthUpperUp", "mouthLowerDown", "tongue")
 """The order of `Pose.details`: what speech does beyond the controls, 0 to 1 each. `tongue` is 1 at

@@ -150,9 +150,9 @@ class FlowStageConfig:
     chunks_per_clip: int = 4
     rollout_chunks: int = 0
     """At most so many chunks are made by the model itself before the one that is trained."""
-    still_degrees: float | None = None
-    """Where the head turns by more, or the eyes move, head and eyes are always given: what they do
-    when not given is then to stay. None: left to chance."""
+    tell_movement: bool = False
+    """What moves for other reasons than speech is always given as controls, so that what is not
+    given stays as it is in the portrait. False: left to chance."""
     noises_per_chunk: int = 1
     """So many noise levels share what is computed of a chunk's conditions."""
     session_start: float = 0.08

@@ -105,7 +105,9 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
     if adapts and options.precision == "bf16":
         store_in_half(model)
     model.to(options.device)
-    stage = _open_stage(request, model, source, parts, has_vae=_has_stage(parent, "vae"))
+    stage = _open_stage(
+        request, model, source, parts, fresh_vae=_stages(parent) in ([], ["speech"])
+    )
     identity = RunIdentity(
         stage=request.stage,
         recipe=recipe_text(dataclasses.asdict(config)),
@@ -213,13 +215,13 @@ def _start_published(request: RunRequest) -> tuple[AvatarModel, Provenance | Non
     )
 
 
-def _has_stage(provenance: Provenance | None, name: StageName) -> bool:
-    """True: the weights went through a stage."""
+def _stages(provenance: Provenance | None) -> list[str]:
+    """That the weights went through, the last one first; other origins are unnamed."""
+    stages: list[str] = []
     while provenance is not None:
-        if provenance.get("stage") == name:
-            return True
+        stages.append(str(provenance.get("stage", "")))
         provenance = provenance.get("parent")
-    return False
+    return stages
 
 
 def _configured(model: AvatarModel, stage: StageConfig) -> AvatarModel:
@@ -248,7 +250,7 @@ def _model_settings(config: StageConfig) -> ModelSettings:
 
 def _open_stage(
     request: RunRequest, model: AvatarModel, source: ClipSource | ClipStore, parts: Parts, *,
-    has_vae: bool,
+    fresh_vae: bool,
 ) -> Stage:  # fmt: skip
     # Each stage sees people of its own.
     seed = request.options.seed * len(STAGES) + STAGES.index(request.stage)
@@ -259,7 +261,7 @@ def _open_stage(
         return SpeechStage(model, config, source, seed)
     match config:
         case VaeStageConfig():
-            return VaeStage(model, config, source, seed, fresh=not has_vae, parts=parts)
+            return VaeStage(model, config, source, seed, fresh=fresh_vae, parts=parts)
         case DistillStageConfig():
             return DistillStage(model, config, source, seed, autocast=half, parts=parts)
         case FlowStageConfig():

@@ -75,14 +75,21 @@ def speech(
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Of the head's and the trunk's movement.",
+    help="Of what speech does not move: head, eyes, brows, smiles, trunk.",
+)
+@click.option(
+    "--still",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of clips in which speech alone moves, and the hands.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True)
 def paint(
     data: Path, clips: int, latents: int, size: int, crop: int | None, close_up: float,
-    liveliness: float, seed: int, workers: int, output: Path,
+    liveliness: float, still: float, seed: int, workers: int, output: Path,
 ) -> None:  # fmt: skip
     """Paint clips once, for training without a GPU. Goes on where it was; 10 MB a clip."""
     from mirrorme_training.painted_clips import PaintConfig, write_painted
@@ -96,6 +103,7 @@ def paint(
             seed=seed,
             crop_px=crop,
             liveliness=liveliness,
+            still=still,
         )
         paths = write_painted(output, data, config, workers)
         with click.progressbar(paths, length=clips, label=str(output)) as bar:
