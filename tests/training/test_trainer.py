@@ -16,6 +16,7 @@ from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.recipe import (
+    FIRST_STAGES,
     STAGES,
     FlowStageConfig,
     RecipeError,
@@ -49,16 +50,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "stage",
-    [
-        "vae",
-        "hands",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("face", "body", "distill")),
-    ],
+    [pytest.param(s, marks=() if s == "hands" else pytest.mark.slow) for s in STAGES],
 )
 def test_resumed_run_equals_unbroken_run(
     stage: StageName, data: Path, start: Path, tmp_path: Path
 ) -> None:
-    init = None if stage == "vae" else start
+    init = None if stage in FIRST_STAGES else start
     whole_folder = tmp_path / "whole"
     whole = train(stage, data, whole_folder, init=init, steps=4)
     parts = tmp_path / "parts"

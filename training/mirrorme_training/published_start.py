@@ -62,8 +62,10 @@ def open_published(
         CheckpointError: a part does not fit.
     """
     if parts.base is None or parts.wav2vec2 is None:
-        wanted = (("--base", parts.base, BASE_PUBLISHED_AS),)
-        wanted += (("--wav2vec2", parts.wav2vec2, WAV2VEC2_PUBLISHED_AS),)
+        wanted = (
+            ("--base", parts.base, BASE_PUBLISHED_AS),
+            ("--wav2vec2", parts.wav2vec2, WAV2VEC2_PUBLISHED_AS),
+        )
         missing = [f"{option}: {where}" for option, given, where in wanted if given is None]
         raise RunError("\n  ".join([f"{start.preset} lacks weights:", *missing]))
     if init is not None and parts.text_embedding is not None:
@@ -87,11 +89,12 @@ def _add_lora(
     found = adapters.lora_rank if adapters else None
     if found and rank and found != rank:
         raise RunError(f"lora_rank is {rank}: the adapters' LoRA is of rank {found}")
-    if not (found or rank):
+    rank = found or rank
+    if rank is None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        add_lora(model.denoiser.base, found or rank or 0)
+        add_lora(model.denoiser.base, rank)
     if adapters and found:
         names = [name for name in adapters.source.shapes if is_lora_key(name)]
         model.load_state_dict({n: adapters.source.read(n) for n in names}, strict=False)
