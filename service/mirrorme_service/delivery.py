@@ -94,6 +94,7 @@ class Delivery:
             self._changed.clear()
             await self._send_events(send)
             if self._gate.is_over():
+                await self._send_events(send, to_the_end=True)
                 return
             run = self._gate.next_run()
             if run is None:
@@ -164,10 +165,10 @@ class Delivery:
         state.release()
         self.released.set()
 
-    async def _send_events(self, send: Send) -> None:
+    async def _send_events(self, send: Send, *, to_the_end: bool = False) -> None:
         while self._notices:
             await self._send_event(send, self._notices.popleft())
-        for event in self._events.due():
+        for event in self._events.due(to_the_end=to_the_end):
             await self._send_event(send, event)
 
     async def _send_event(self, send: Send, event: pb.SessionEvent) -> None:

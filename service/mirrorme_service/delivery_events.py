@@ -25,12 +25,14 @@ class DeliveryEvents:
         self.utterance = 0
         """Of the next frame; 0 before the first one."""
 
-    def due(self) -> Iterator[pb.SessionEvent]:
-        """Interrupts, beginnings and ends of utterances up to the next frame."""
+    def due(self, *, to_the_end: bool = False) -> Iterator[pb.SessionEvent]:
+        """Interrupts, beginnings and ends of utterances up to the next frame, or all there are."""
         state = self._state
-        while state.cuts and state.cuts[0].frame <= state.next_frame:
+        while state.cuts and (to_the_end or state.cuts[0].frame <= state.next_frame):
             yield self._interrupted(state.cuts.popleft())
-        for border in state.timeline.utterances.pop_until(state.next_frame):
+        utterances = state.timeline.utterances
+        last = utterances.last_border_frame if to_the_end else state.next_frame
+        for border in utterances.pop_until(last):
             yield self._border(border)
 
     def of_chunk(self, plan: ChunkPlan) -> Iterator[pb.SessionEvent]:

@@ -72,9 +72,14 @@ def as_animation_error(error: BaseException) -> AnimationError:
     return InternalFault("INTERNAL_FAULT", message)
 
 
-def _forget(error: BaseException) -> None:
+def _forget(error: BaseException | None) -> None:
     """Frees what the error's way here holds: a client that does not read is told much later."""
+    if error is None or error.__traceback__ is None:
+        return
     traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+    _forget(error.__cause__)
+    _forget(error.__context__)
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             _forget(inner)

@@ -106,8 +106,11 @@ class SessionState:
         """Takes back all speech that is not delivered; with a sample, all that comes after it."""
         frame = self.next_frame
         sample = self.clock.first_sample(frame)
-        if after_sample is not None and after_sample > sample:
-            frame, sample = self.clock.first_frame_from(after_sample), after_sample
+        if after_sample is not None:
+            # What comes after this is new, wherever the client thinks that it will be.
+            after_sample = min(after_sample, self.timeline.end_sample + self.speech.num_samples)
+            if after_sample > sample:
+                frame, sample = self.clock.first_frame_from(after_sample), after_sample
         num_to_come = 0 if after_sample is None else sample - self.timeline.end_sample
         self.audio.restart()
         num_dropped = self.speech.cut(max(0, num_to_come))

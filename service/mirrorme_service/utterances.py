@@ -66,5 +66,10 @@ class Utterances:
         """Of the first border that was not popped; None: none is known."""
         return self._borders[0].frame if self._borders else None
 
+    @property
+    def last_border_frame(self) -> int:
+        """Of the last border that was not popped; 0 without one."""
+        return self._borders[-1].frame if self._borders else 0
+
     def _frame(self, sample: int) -> int:
         return self._clock.first_frame_from(sample)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import av
 import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme_service.pcm_ring import PcmRing
+from mirrorme_service.session import Session
 
 from tests.service.gateway import (
     Animation,
@@ -125,10 +128,14 @@ async def test_real_time_client_that_reads_nothing_is_ended() -> None:
         settings = {"pacing": pb.PACING_REAL_TIME, "output": output}
         await call.write(config(**settings))
         # 24 frames of 12 KB a second fill a window of 64 KB, and what gRPC keeps, in a while.
-        await until(lambda: not gateway.server.admission.num_active, 60)
         labels = {"rpc": "StreamAnimate", "status": "DEADLINE_EXCEEDED"}
         reason = {"reason": "CLIENT_NOT_READING"}
-        assert gateway.metric("mirrorme_errors_total", **labels, **reason) == 1
+        name = "mirrorme_errors_total"
+        await until(lambda: gateway.metric(name, **labels, **reason) == 1, 60)
+        assert not gateway.server.admission.num_active
+        # The client is still connected, and gRPC waits for it; the session does not.
+        gc.collect()
+        assert not [held for held in gc.get_objects() if type(held) in (Session, PcmRing)]
         call.cancel()
 
 
