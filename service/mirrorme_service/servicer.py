@@ -16,7 +16,13 @@ from mirrorme_service.admission import Admission
 from mirrorme_service.capabilities import capabilities
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.error_border import as_animation_error, error_border, is_client_gone
-from mirrorme_service.errors import FailedPrecondition, NotFound, TimedOut
+from mirrorme_service.errors import (
+    AtCapacity,
+    FailedPrecondition,
+    NotFound,
+    ServerUnavailable,
+    TimedOut,
+)
 from mirrorme_service.farewell import Drain, Farewell
 from mirrorme_service.identity_cache import Identity, IdentityCache
 from mirrorme_service.log_format import logged_session
@@ -32,6 +38,7 @@ log = logging.getLogger(__name__)
 
 # A stream that holds a place is there to be used.
 _MAX_WAIT_FOR_CONFIG_S = 10.0
+_REFUSE_AFTER_S = 0.01
 # How long a chunk takes to make, as part of its own length, before any was.
 _FIRST_GUESS_CHUNKS = 0.5
 
@@ -94,7 +101,13 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         session_id = uuid.uuid4().hex
         with logged_session(session_id):
             async with error_border(context, "StreamAnimate", self._metrics):
-                await self._animate(session_id, request_iterator, context)
+                try:
+                    await self._animate(session_id, request_iterator, context)
+                except (AtCapacity, ServerUnavailable):
+                    # A grpc.aio client that is refused while it writes its first message may see
+                    # an internal error in place of the status.
+                    await asyncio.sleep(_REFUSE_AFTER_S)
+                    raise
 
     async def _animate(
         self,
