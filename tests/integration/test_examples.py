@@ -91,6 +91,25 @@ async def test_example_client(tmp_path: Path) -> None:
     assert not (tmp_path / "00024.jpg").exists()
 
 
+async def test_example_of_a_microphone(tmp_path: Path) -> None:
+    portrait = tmp_path / "me.png"
+    portrait.write_bytes(b"\x89PNG me")
+    async with serve(FakeAnimationService()) as target:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(EXAMPLES / "live.py"), str(portrait), target),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        video, err = await process.communicate(beeps(1.0, ()).tobytes())
+    assert process.returncode == 0, err.decode()
+    assert "utterance_started" in err.decode()
+    codec = av.CodecContext.create("h264", "r")
+    frames = [frame for packet in codec.parse(video) for frame in codec.decode(packet)]
+    frames += [frame for packet in codec.parse(None) for frame in codec.decode(packet)]
+    assert len(frames) + len(codec.decode(None)) == 24
+
+
 async def test_example_client_is_refused(tmp_path: Path) -> None:
     service = FakeAnimationService(Behaviour(refuse=at_capacity("8 of 8 sessions", 1)))
     async with serve(service) as target:
