@@ -33,7 +33,7 @@ async def main(portrait: Path, target: str = "localhost:50051") -> None:
 
 def tell(event: pb.SessionEvent) -> None:
     """Says what happens in the video."""
-    print(f"frame {event.frame_index}: {event.WhichOneof('event')}", file=sys.stderr)
+    sys.stderr.write(f"frame {event.frame_index}: {event.WhichOneof('event')}\n")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ class Metrics(IdentityCacheObserver):
         self.frame_lateness = histogram(
             "frame_lateness_seconds", "A frame's time to its sending, real-time.", _LATENESS_S
         )
-        self.deadline_misses = counter("deadline_misses", "Frames sent half a frame or more too late.")
+        self.deadline_misses = counter(
+            "deadline_misses", "Frames sent half a frame or more too late."
+        )
         self.barge_in = histogram(
             "barge_in_seconds", "Interrupt received to last stale frame sent.", _BARGE_IN_S
         )
