@@ -5,6 +5,7 @@ VENV ?= .venv
 PRESET ?= demo
 ARGS ?=
 ENGINES ?= onnxruntime
+MINUTES ?= 60
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REPOSITORY := engines/repository
@@ -15,7 +16,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos lint format typecheck test test-redis test-slow test-tensorrt test-triton demo serve export evaluate \
-  triton bench train clean
+  triton bench faults fuzz live soak train clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,12 @@ test-triton: $(REPOSITORY)/demo/manifest.json ## The tests that need a Triton se
 	$(TRITON) install
 	$(BIN)/pytest -m triton --timeout 600 $(ARGS)
 
+faults: setup ## Every fault of engines and clients, against a real gateway
+	$(BIN)/pytest tests/service/test_engine_faults.py tests/service/test_client_faults.py tests/service/test_flow.py $(ARGS)
+
+fuzz: setup ## Fuzz messages, portraits and audio: 120,000 inputs, about an hour
+	$(BIN)/pytest tests/fuzz --hypothesis-profile fuzz --timeout 36000 $(ARGS)
+
 # With ENGINES=triton a Triton server of its own runs beside the command, and ends with it.
 ifeq ($(ENGINES),triton)
 BESIDE = $(BIN)/mirrorme-export triton $(1) --platform python && $(TRITON) with --models $(1) --
@@ -104,6 +111,13 @@ $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 bench: $(REPOSITORY)/demo/manifest.json ## Measure speed and memory (12 minutes); writes benchmarks/results/
 	$(BIN)/python benchmarks/stream.py --engines $(REPOSITORY)/demo
 	$(BIN)/python benchmarks/memory.py --engines $(REPOSITORY)/demo
+
+live: $(REPOSITORY)/demo/manifest.json ## Measure pacing, barge-in, transitions, refusal (25 minutes)
+	$(BIN)/python benchmarks/live.py --engines $(REPOSITORY)/demo $(ARGS)
+
+soak: $(REPOSITORY)/demo/manifest.json ## Mixed load for MINUTES (60), leaks are failures; ENGINES=triton
+	$(BIN)/python benchmarks/soak.py --engines $(REPOSITORY)/demo --minutes $(MINUTES) \
+	  $(if $(filter triton,$(ENGINES)),--triton) $(ARGS)
 
 evaluate: $(REPOSITORY)/demo/manifest.json ## Measure lips, likeness, hands, ...; ARGS="--quick" for less
 	$(BIN)/python benchmarks/evaluate.py --engines $(REPOSITORY)/demo $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class Gateway:
 
     client: AnimationClient
     process: psutil.Process
+    metrics_url: str
 
     @property
     def cpu_s(self) -> float:
@@ -34,6 +36,13 @@ class Gateway:
     def rss_mib(self) -> float:
         """Resident memory."""
         return self.process.memory_info().rss / 2**20
+
+    def metrics(self) -> dict[str, float]:
+        """What the metrics port says now: values by name with labels. Blocks."""
+        with urllib.request.urlopen(self.metrics_url, timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        rows = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in rows}
 
 
 @asynccontextmanager
@@ -47,7 +56,8 @@ async def running_gateway(engines: Path, log: Path, *flags: str) -> AsyncIterato
     target = f"127.0.0.1:{port}"
     try:
         async with AnimationClient(target, connect_timeout_s=START_TIMEOUT_S) as client:
-            yield Gateway(client, psutil.Process(child.pid))
+            url = f"http://127.0.0.1:{metrics_port}/metrics"
+            yield Gateway(client, psutil.Process(child.pid), url)
     finally:
         if child.returncode is None:
             child.terminate()

@@ -6,6 +6,7 @@ They draw no person. `fake_compute.py` says what they draw, `fake_manifest.py` m
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,8 @@ class FakeFaults:
         """Of each run begun."""
         self._gate = threading.Event()
         self._gate.set()
+        self._delay_s = 0.0
+        self._is_gone: Predicate = _never
         self._fails: Predicate = _never
         self._gives_nan: Predicate = _never
 
@@ -42,6 +45,10 @@ class FakeFaults:
     def release(self) -> None:
         """Lets held runs go on."""
         self._gate.set()
+
+    def delay(self, seconds: float) -> None:
+        """Makes each run take at least so long."""
+        self._delay_s = seconds
 
     def fail_when(self, predicate: Predicate) -> None:
         """Makes runs fail whose (joined) inputs the predicate picks."""
@@ -59,14 +66,22 @@ class FakeFaults:
         """Makes the next runs give NaN; of no effect on engines without float outputs."""
         self._gives_nan = _next_runs(num_runs)
 
+    def gone_next(self, num_runs: int = 1) -> None:
+        """Makes the next runs fail as those of an engine out of reach, which may be tried again."""
+        self._is_gone = _next_runs(num_runs)
+
     def apply(self, spec: EngineSpec, inputs: Tensors) -> bool:
         """Called at the start of a run. True: its outputs are to be NaN.
 
         Raises:
             EngineFault: the run is to fail.
+            EngineUnavailable: the engine is gone.
         """
         self.batch_sizes.append(len(next(iter(inputs.values()))))
         self._gate.wait()
+        time.sleep(self._delay_s)
+        if self._is_gone(inputs):
+            raise EngineUnavailable(f"{spec.name} is gone, as its test wants")
         if self._fails(inputs):
             raise EngineFault(f"{spec.name} fails, as its test wants")
         return self._gives_nan(inputs)

@@ -84,6 +84,7 @@ class Metrics(IdentityCacheObserver):
         )
         self.triton_serving = gauge("triton_serving", "1: the server gets calls.", "endpoint")
         self.ready = gauge("ready", "1: the gateway takes sessions.")
+        self.tasks = gauge("tasks", "Tasks of the event loop.")
         self.store_up = gauge("store_up", "1: the session store answers.", "store")
         self.store_operations = counter(
             "store_operations", "Operations of the session store.", "operation", "outcome"

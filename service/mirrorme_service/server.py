@@ -199,7 +199,8 @@ class Server:
         )
 
     def _serve_metrics(self) -> int:
-        config = self.config
+        config, loop = self.config, asyncio.get_running_loop()
+        self.metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         try:
             server, _ = start_http_server(config.metrics_port, config.host, self.metrics.registry)
         except OSError as error:

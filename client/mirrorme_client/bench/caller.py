@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirrorme.animate.v1 import animation_pb2 as pb
@@ -44,9 +45,17 @@ class CallPlan:
 class Caller:
     """Runs one session; `run` once."""
 
-    def __init__(self, client: AnimationClient, plan: CallPlan) -> None:
+    def __init__(
+        self,
+        client: AnimationClient,
+        plan: CallPlan,
+        *,
+        on_batch: Callable[[pb.FrameBatch], None] = lambda batch: None,
+    ) -> None:
+        """`on_batch` sees each batch of frames after its arrival was noted."""
         self._client = client
         self._plan = plan
+        self._on_batch = on_batch
         self.record = SessionRecord(is_paced=plan.is_paced)
 
     async def run(self) -> SessionRecord:
@@ -68,6 +77,7 @@ class Caller:
                 speaking = tasks.create_task(self._speak(session))
                 async for batch in session:
                     self.record.arrivals.append(Arrival.of(batch, time.perf_counter()))
+                    self._on_batch(batch)
                 self.record.summary = session.summary
                 speaking.cancel()
         except* AnimationError as errors:
