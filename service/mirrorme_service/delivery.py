@@ -143,7 +143,9 @@ class Delivery:
     ) -> None:
         state, clock = self._state, self._state.clock
         first_sample = clock.first_sample(run.first_frame)
-        stop_sample = min(clock.first_sample(run.stop_frame), state.timeline.end_sample)
+        stop_sample = clock.first_sample(run.stop_frame)
+        if not run.is_held:  # else the silence that it is shown for may not be settled yet
+            stop_sample = min(stop_sample, state.timeline.end_sample)
         is_idle = not state.timeline.is_speech(first_sample)
         batches = self._packer.pack(
             run.first_frame,

@@ -18,6 +18,8 @@ class FrameRun:
     plan: ChunkPlan
     first_frame: int
     frames: Frames
+    is_held: bool = False
+    """They are of an earlier one, shown on."""
 
     @property
     def stop_frame(self) -> int:

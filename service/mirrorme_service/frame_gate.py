@@ -89,6 +89,8 @@ class LiveGate:
         self._metrics = metrics
         self._settling = False
         """An interrupt dropped what was there; nothing new is there yet."""
+        self._shown: FrameRun | None = None
+        """The last frame that was encoded, to be shown on meanwhile."""
 
     def is_over(self) -> bool:
         """See `FrameGate`."""
@@ -97,7 +99,7 @@ class LiveGate:
         return ended and state.next_frame >= state.end_frame
 
     def settle(self) -> None:
-        """Frames left out from here on are an interrupt's, until new ones are there."""
+        """From here on the last picture is shown on, until new ones are there."""
         self._settling = True
 
     def next_run(self) -> FrameRun | None:
@@ -106,15 +108,26 @@ class LiveGate:
             return None
         self._leave_out_late_ones()
         frame = self._state.next_frame
-        run = self._buffer.run_from(frame)
-        if run is None or self._acks.room == 0:
+        if self._acks.room == 0:
             return None
-        self._settling = False
-        return run.until(frame + 1)
+        run = self._buffer.run_from(frame)
+        if run is not None:
+            self._settling = False
+            self._shown = run = run.until(frame + 1)
+        elif self._settling and self._shown is not None and self._is_due(frame):
+            run = FrameRun(self._shown.plan, frame, self._shown.frames, is_held=True)
+        return run
 
     def wake_s(self) -> float | None:
         """See `FrameGate`."""
-        return None if self._pace.is_paused else self._pace.due_s(self._state.next_frame + 1)
+        if self._pace.is_paused:
+            return None
+        frame = self._state.next_frame
+        is_held = self._settling and not self._is_due(frame)
+        return self._pace.due_s(frame if is_held else frame + 1)
+
+    def _is_due(self, frame: int) -> bool:
+        return self._pace.due_s(frame) <= self._clock.now_s()
 
     def due_s(self, run: FrameRun) -> float | None:
         """See `FrameGate`."""

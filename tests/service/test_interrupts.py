@@ -37,13 +37,10 @@ async def interrupted(session: LiveSession, request: pb.StreamAnimateRequest = I
 
 
 async def settle(session: LiveSession, first: int, stop: int) -> None:
-    """Plays on after an interrupt: a frame that is not there yet may be left out."""
+    """Plays on after an interrupt, and gives the engines time for the chunk that settles."""
     for frame in range(first, stop):
-        session.move_to_frame(frame)
-        try:
-            await until(lambda frame=frame: session.num_frames > frame, 0.3)
-        except TimeoutError:
-            continue
+        await session.play(frame, frame + 1)
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("moment", [20, 23, 24, 26, 29, 31])
@@ -72,17 +69,18 @@ async def test_nothing_stale_after_an_interrupt(moment: int) -> None:
         assert {batch.epoch for batch in after} == {1}
         assert all(batch.is_idle for batch in after)
         assert all(not any(batch.audio) for batch in after), "no stale sound"
-        codes = session.codes()
+        # The last picture is shown on, then the face settles.
+        pixels = session.seen.pixels
+        held = list(itertools.takewhile(lambda data: data == pixels[moment - 1], pixels[moment:]))
+        settled = moment + len(held)
+        assert settled < moment + 40
         # The loudness of a latent frame: what was kept of it, and from the next one on none.
-        border = -(-moment // 8) * 8
-        assert all(code.audio_energy == 0 for i, code in codes.items() if i >= border)
-        assert session.num_frames >= moment + 36
-        assert session.indices == sorted(set(session.indices))
-        gaps = [b - a - 1 for a, b in itertools.pairwise(session.indices)]
-        assert sum(gaps) <= 10, "the picture holds for less than 400 ms"
+        border = max(settled, -(-moment // 8) * 8)
+        assert all(code.audio_energy == 0 for i, code in session.codes().items() if i >= border)
+        assert session.indices == list(range(moment + 40)), "the clock goes on"
         await session.play_out()
         assert session.seen.summary.num_interrupts == 1
-        assert session.seen.summary.num_skipped_frames == sum(gaps)
+        assert session.seen.summary.num_skipped_frames == 0
 
 
 async def test_speech_after_an_interrupt_is_new_speech() -> None:
