@@ -6,20 +6,25 @@ advances the session's state, `decode` is a pure function of what `denoise` hand
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_service.chunk_plan import ChunkPlan, FrameChunk, LatentChunk
+from mirrorme_service.errors import AtCapacity, EngineTrouble
 from mirrorme_service.latent_history import Latents, MadeChunk
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.noise import chunk_noise
 from mirrorme_service.session_state import SessionState
+
+log = logging.getLogger(__name__)
 
 
 class Generator:
@@ -37,9 +42,19 @@ class Generator:
         to."""
 
     async def denoise(self, plan: ChunkPlan) -> LatentChunk | None:
-        """Makes a chunk's latents; returns the chunk that can be decoded now, if there is one."""
+        """Makes a chunk's latents; returns the chunk that can be decoded now, if there is one.
+
+        Where that fails in spite of retries, a denoiser with fewer steps is tried, if there is one.
+        """
         started = time.perf_counter()
-        latents = await self._latents(plan)
+        try:
+            latents = await self._latents(plan)
+        except (EngineTrouble, AtCapacity) as error:
+            if not self._model.has_cheaper_denoiser or plan.level != pb.DEGRADATION_LEVEL_NONE:
+                raise
+            log.warning("chunk %d with fewer steps: %s", plan.chunk, error)
+            plan = replace(plan, level=pb.DEGRADATION_LEVEL_FEWER_STEPS, reason=error.message)
+            latents = await self._latents(plan)
         self._state.latents.append(MadeChunk(plan.chunk, plan.identity, latents))
         self._undecoded.append((plan, time.perf_counter() - started))
         return self._pop_decodable()

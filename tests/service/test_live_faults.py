@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme_engines.fake_manifest import fake_manifest
 
 from tests.service.gateway import animate, audio, config, refusal, running_gateway, speech
 from tests.service.live_session import live_session
@@ -78,3 +79,18 @@ async def test_engine_that_fails_once_and_may_be_asked_again_changes_nothing() -
             await session.play(4, 24)
             frames.append(session.seen.pixels[:24])
     assert frames[0] == frames[1]
+
+
+async def test_denoiser_with_fewer_steps_takes_the_place_of_one_that_fails() -> None:
+    async with running_gateway(fake_manifest(num_steps=(4, 1))) as gateway:
+        gateway.engines.denoiser.faults.fail_next()
+        animation = await animate(gateway.stub, [config(), audio(speech(SECOND))])
+        assert len(animation.frames) == 24
+        levels = [
+            (event.frame_index, event.degraded.level)
+            for event in animation.events
+            if event.HasField("degraded")
+        ]
+        none, fewer = pb.DEGRADATION_LEVEL_NONE, pb.DEGRADATION_LEVEL_FEWER_STEPS
+        assert levels == [(0, fewer), (8, none)]
+        assert len(gateway.engines.other_denoisers[0].faults.batch_sizes) == 1
