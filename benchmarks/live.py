@@ -206,7 +206,10 @@ def _checked(figures: Figures) -> Measured:
     """Ends the measurement if a session failed: its figures would say nothing."""
     if figures.errors:
         raise RuntimeError(f"a session failed: {figures.errors[0]}")
-    return {"missing_frames": figures.num_missing_frames}
+    return {
+        "left_out_frames": figures.num_left_out_frames,
+        "lost_frames": figures.num_lost_frames,
+    }
 
 
 def _histogram_p99_ms(before: dict[str, float], after: dict[str, float]) -> float | None:

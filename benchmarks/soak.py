@@ -112,7 +112,7 @@ async def soak(arguments: argparse.Namespace) -> dict[str, Any]:
             "interrupts": load.counts.interrupts,
             "misbehaved": dict(load.counts.misbehaved),
             "frames": records.num_frames,
-            "missing_frames": records.num_missing_frames,
+            "lost_frames": records.num_lost_frames,
             "failures": load.counts.failures[:20],
             "barge_in_ms": Spread(tuple(records.barge_ins_ms)).as_dict(),
             "drift_ms": Spread(tuple(records.drifts_ms)).as_dict(),
@@ -159,14 +159,14 @@ class Records:
 
     def __init__(self) -> None:
         self.num_frames = 0
-        self.num_missing_frames = 0
+        self.num_lost_frames = 0
         self.barge_ins_ms: list[float] = []
         self.drifts_ms: list[float] = []
 
     def add(self, record: SessionRecord) -> None:
         """Takes what is wanted of a conversation."""
         self.num_frames += sum(arrival.num_frames for arrival in record.arrivals)
-        self.num_missing_frames += measures.num_missing_frames(record)
+        self.num_lost_frames += measures.num_lost_frames(record)
         self.barge_ins_ms += measures.barge_ins_ms(record)
         self.drifts_ms.append(measures.drift_ms(record))
 

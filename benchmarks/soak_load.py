@@ -33,8 +33,6 @@ class SoakCounts:
 
     completed: int = 0
     interrupts: int = 0
-    frames: int = 0
-    missing_frames: int = 0
     failures: list[str] = field(default_factory=list)
     """Of conversations, which must not fail, and of misbehaviour that was not answered rightly."""
     misbehaved: Counter[str] = field(default_factory=Counter)

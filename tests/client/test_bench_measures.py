@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client.bench import measures
 from mirrorme_client.bench.figures import Figures, Objective
 from mirrorme_client.bench.load import find_largest, largest
@@ -33,7 +34,7 @@ def test_steady_frames_are_perfect() -> None:
     assert max(measures.latenesses_ms(perfect)) < 1e-6
     assert abs(measures.drift_ms(perfect)) < 1e-6
     assert max(map(abs, measures.av_offsets_ms(perfect))) < 1000 / 16_000
-    assert measures.num_missing_frames(perfect) == 0
+    assert measures.gaps(perfect) == measures.Gaps()
 
 
 def test_one_late_frame() -> None:
@@ -84,10 +85,26 @@ def test_barge_in_ends_with_the_last_stale_frame() -> None:
     assert measures.barge_ins_ms(cut) == pytest.approx([50, 0]), "the third was not answered"
 
 
-def test_audio_that_is_short_and_frames_that_are_missing() -> None:
+def test_audio_that_is_short() -> None:
     short = record(*[arrival(n, n, num_samples=600) for n in range(10)])
-    assert min(measures.av_offsets_ms(short)) == pytest.approx(-1000 * 9 * (2000 / 3 - 600) / 16e3)
-    assert measures.num_missing_frames(record(arrival(0, 0, 4), arrival(1, 6), arrival(2, 5))) == 4
+    assert min(measures.av_offsets_ms(short)) == pytest.approx(-10_000 * (2000 / 3 - 600) / 16e3)
+
+
+def test_frames_that_are_missing() -> None:
+    frames = [
+        arrival(0, 0, 4),
+        arrival(1, 6, num_samples=2000),  # the audio of two more
+        arrival(2, 10, epoch=1, num_samples=2667),
+        arrival(3, 10, epoch=1, num_samples=0),
+    ]
+    cut = record(*frames)
+    assert measures.gaps(cut) == measures.Gaps(by_interrupts=3, to_stay_on_time=2, disordered=1)
+    assert measures.num_lost_frames(cut) == 6
+    cut.summary = pb.SessionSummary(num_skipped_frames=5)
+    assert measures.num_lost_frames(cut) == 1
+    assert max(map(abs, measures.av_offsets_ms(record(*frames[:3])))) < 1000 / 16_000
+    # 7 frames came, none late; 2 were left out to stay on time.
+    assert Figures.of([record(*frames[:3])]).num_left_out_frames == 2
 
 
 def test_objective_names_what_is_broken() -> None:

@@ -43,13 +43,16 @@ class Figures:
     errors: tuple[str, ...]
     """Of the sessions that failed."""
     num_frames: int
-    num_missing_frames: int
+    num_left_out_frames: int
+    """To stay on time; those that interrupts left out are not counted."""
+    num_lost_frames: int
+    """Missing without a word of the server's, or out of order."""
     first_frame_ms: Spread
     """Beyond the algorithmic latency."""
     jitter_ms: Spread
     lateness_ms: Spread
     late_share: float
-    """Frames that came later than a frame's duration after their time."""
+    """Frames that came later than a frame's duration after their time, or were left out."""
     barge_in_ms: Spread
     num_interrupts: int
     av_offset_ms: Spread
@@ -70,15 +73,18 @@ class Figures:
             for record in records
             for lateness in measures.latenesses_ms(record)
         )
+        num_left_out = sum(measures.gaps(record).to_stay_on_time for record in records)
+        num_due = len(latenesses.values) + num_left_out
         return cls(
             num_sessions=len(records),
             errors=tuple(record.error for record in records if record.error),
             num_frames=sum(a.num_frames for record in records for a in record.arrivals),
-            num_missing_frames=sum(map(measures.num_missing_frames, records)),
+            num_left_out_frames=num_left_out,
+            num_lost_frames=sum(map(measures.num_lost_frames, records)),
             first_frame_ms=spread(measures.first_frames_ms),
             jitter_ms=spread(measures.jitters_ms),
             lateness_ms=latenesses,
-            late_share=num_late / max(1, len(latenesses.values)),
+            late_share=(num_late + num_left_out) / max(1, num_due),
             barge_in_ms=spread(measures.barge_ins_ms),
             num_interrupts=sum(len(record.interrupts_s) for record in records),
             av_offset_ms=spread(measures.av_offsets_ms),
@@ -120,11 +126,11 @@ class Objective:
         ]
         if figures.late_share > self.max_late_share:
             broken.append(
-                f"{100 * figures.late_share:.2f} % of the frames late: want at most "
+                f"{100 * figures.late_share:.2f} % of the frames late or left out: want at most "
                 f"{100 * self.max_late_share:g} %"
             )
-        if figures.num_missing_frames:
-            broken.append(f"{figures.num_missing_frames} frames missing")
+        if figures.num_lost_frames:
+            broken.append(f"{figures.num_lost_frames} frames lost")
         if figures.errors:
             number, total = len(figures.errors), figures.num_sessions
             broken.append(f"{number} of {total} sessions failed: {figures.errors[0]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median
@@ -64,30 +65,52 @@ def barge_ins_ms(record: SessionRecord) -> list[float]:
 
 
 def av_offsets_ms(record: SessionRecord) -> list[float]:
-    """Of each batch: audio received before it, against the frames before it. Positive: audio is
-    longer."""
+    """Of each batch: the audio received with it and before, against the video to its end; and the
+    sample that the server names, against the frame's place in the video. Positive: audio is
+    longer. Audio of frames that were left out comes with the next batch."""
     offsets = []
-    first_sample = record.arrivals[0].first_sample if record.arrivals else 0
-    first_frame = record.arrivals[0].first_frame if record.arrivals else 0
     num_samples = 0
     for arrival in record.arrivals:
-        video_s = float((arrival.first_frame - first_frame) / record.frame_rate)
-        offsets.append(1000 * (num_samples / record.sample_rate_hz - video_s))
+        first = record.arrivals[0]
+        start_s = float((arrival.first_frame - first.first_frame) / record.frame_rate)
+        stop_s = start_s + float(arrival.num_frames / record.frame_rate)
         num_samples += arrival.num_samples
-        # What the server says of the frame must agree as well.
-        said_s = (arrival.first_sample - first_sample) / record.sample_rate_hz
-        offsets.append(1000 * (said_s - video_s))
+        offsets.append(1000 * (num_samples / record.sample_rate_hz - stop_s))
+        named_s = (arrival.first_sample - first.first_sample) / record.sample_rate_hz
+        offsets.append(1000 * (named_s - start_s))
     return offsets
 
 
-def num_missing_frames(record: SessionRecord) -> int:
-    """Frames between the first and the last received that never came, or came out of order."""
-    missing, due = 0, None
-    for arrival in record.arrivals:
-        if due is not None:
-            missing += abs(arrival.first_frame - due)
-        due = arrival.first_frame + arrival.num_frames
-    return missing
+@dataclass(frozen=True)
+class Gaps:
+    """Frames between the first and the last received that did not come."""
+
+    by_interrupts: int = 0
+    """Where the epoch rises: the last picture holds until idle motion is there."""
+    to_stay_on_time: int = 0
+    disordered: int = 0
+    """Frames that came again, or before earlier ones: never right."""
+
+
+def gaps(record: SessionRecord) -> Gaps:
+    """What is missing in a session's frames."""
+    by_interrupts = to_stay_on_time = disordered = 0
+    for before, after in pairwise(record.arrivals):
+        gap = after.first_frame - before.first_frame - before.num_frames
+        if gap < 0:
+            disordered -= gap
+        elif after.epoch > before.epoch:
+            by_interrupts += gap
+        else:
+            to_stay_on_time += gap
+    return Gaps(by_interrupts, to_stay_on_time, disordered)
+
+
+def num_lost_frames(record: SessionRecord) -> int:
+    """Frames that did not come though the server says that it left none, or fewer, out."""
+    missing = gaps(record)
+    said = record.summary.num_skipped_frames if record.summary is not None else 0
+    return max(0, missing.by_interrupts + missing.to_stay_on_time - said) + missing.disordered
 
 
 def _lateness_s(record: SessionRecord, arrival: Arrival) -> float:

@@ -242,7 +242,10 @@ def _print(runs: list[Run], *, is_search: bool) -> None:
         ):
             table.add_row(name, *_cells(spread))
         console.print(table)
-        console.print(f"late frames: {100 * figures.late_share:.2f} %")
+        console.print(
+            f"late frames: {100 * figures.late_share:.2f} %, "
+            f"with {figures.num_left_out_frames} left out to stay on time"
+        )
         for reason in run.broken:
             console.print(f"[yellow]not held:[/] {reason}")
     if is_search:
