@@ -15,8 +15,8 @@ $(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format typecheck test test-redis test-slow test-tensorrt test-triton demo serve export evaluate \
-  triton bench faults fuzz live soak train clean
+.PHONY: help setup protos lint format typecheck test test-redis test-slow test-tensorrt test-deploy test-triton \
+  images demo serve export evaluate triton bench faults fuzz live soak train clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,13 @@ faults: setup ## Every fault of engines and clients, against a real gateway
 fuzz: setup ## Fuzz messages, portraits and audio: 120,000 inputs, about an hour
 	$(BIN)/pytest tests/fuzz --hypothesis-profile fuzz --timeout 36000 $(ARGS)
 
+test-deploy: setup ## Check the chart, images and alerts with real tools; run Envoy and Prometheus
+	$(PYTHON) deploy/cluster_tools.py
+	$(BIN)/pytest -m deploy --timeout 300 tests/deploy $(ARGS)
+
+images: ## Build the images of the chart: REGISTRY=registry.example.com/avatars PUSH=1
+	REGISTRY=$(REGISTRY) docker buildx bake -f deploy/docker/docker-bake.hcl $(if $(PUSH),--push)
+
 # With ENGINES=triton a Triton server of its own runs beside the command, and ends with it.
 ifeq ($(ENGINES),triton)
 BESIDE = $(BIN)/mirrorme-export triton $(1) --platform python && $(TRITON) with --models $(1) --
@@ -104,7 +111,7 @@ triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server
 
 # The engines are built again when what they are made of is newer.
 MODEL_SOURCES := $(shell find model export -name '*.py' -not -name 'tensorrt_*' \
-  -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py') $(wildcard weights/*.safetensors)
+  -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py' -not -name '*repository*') $(wildcard weights/*.safetensors)
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY) $(PUBLISHED)
 
