@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mirrorme_service.caller import Caller
 from mirrorme_service.errors import AtCapacity
 from mirrorme_service.farewell import draining_error
 from mirrorme_service.metrics import Metrics
@@ -20,6 +22,7 @@ class Admission:
         self._num_active = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self._num_by_caller: Counter[str] = Counter()
         self._draining = False
         self._metrics = metrics
         self.limit(max_sessions)
@@ -48,11 +51,11 @@ class Admission:
         await self._empty.wait()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Holds a place for as long as the context lasts.
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Holds a place of a caller for as long as the context lasts.
 
         Raises:
-            AtCapacity: all are taken.
+            AtCapacity: all are taken, or all that the caller may have.
             ServerUnavailable: the server drains.
         """
         if self._draining:
@@ -66,13 +69,27 @@ class Admission:
                 expected=f"fewer than {self._max_sessions}",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        num_own = self._num_by_caller[caller.name]
+        if caller.max_sessions is not None and num_own >= caller.max_sessions:
+            raise AtCapacity(
+                "CALLER_SESSIONS_FULL",
+                f"{num_own} of {caller.max_sessions} sessions of this caller are running: end one "
+                "of them first",
+                got=f"{num_own} running",
+                expected=f"fewer than {caller.max_sessions}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
         self._num_active += 1
         self._empty.clear()
+        self._num_by_caller[caller.name] += 1
         self._metrics.sessions_active.set(self._num_active)
         try:
             yield
         finally:
             self._num_active -= 1
+            self._num_by_caller[caller.name] -= 1
+            if not self._num_by_caller[caller.name]:
+                del self._num_by_caller[caller.name]
             self._metrics.sessions_active.set(self._num_active)
             if not self._num_active:
                 self._empty.set()

@@ -6,6 +6,7 @@ The text beside each type is what `--help` and the documentation show.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from mirrorme_engines.engine_options import Device, EngineOptions, Platform
 from mirrorme_engines.triton_options import TritonOptions
 
 from mirrorme_service.log_format import LogFormat, LogLevel
+from mirrorme_service.tls_credentials import TlsFiles
 
 ENVIRONMENT_PREFIX = "MIRRORME"
 # What a request holds beside the portrait's bytes.
@@ -44,6 +46,27 @@ class ServiceConfig:
     host: Annotated[str, "Address to listen on; 0.0.0.0 for all."] = "127.0.0.1"
     port: Annotated[int, "Port of the service. 0: any free one."] = 50051
     metrics_port: Annotated[int, "Port of the Prometheus metrics. 0: any free one."] = 9464
+
+    health_port: Annotated[
+        int, "Port of grpc.health.v1 in plaintext, for probes. 0: any free one; -1: none."
+    ] = -1
+
+    tls_certificate: Annotated[
+        Path | None, "The server's certificate chain, PEM; with it the port speaks TLS alone."
+    ] = None
+    tls_key: Annotated[Path | None, "Its private key, PEM."] = None
+    tls_client_ca: Annotated[
+        Path | None, "Authorities of clients' certificates, PEM; with it clients must have one."
+    ] = None
+    tls_client_names: Annotated[
+        str, "Names of clients' certificates that may call, separated by commas. Empty: any."
+    ] = ""
+    tokens: Annotated[Path | None, "File of bearer tokens' hashes (docs/security.md)."] = None
+    jwt_keys: Annotated[
+        Path | None, "Keys that JSON Web Tokens are verified with: a JWK set, PEM, or a secret."
+    ] = None
+    jwt_audience: Annotated[str, "Audience that a JSON Web Token must name."] = "mirrorme"
+    jwt_issuer: Annotated[str, "Issuer that a JSON Web Token must name. Empty: any."] = ""
 
     max_sessions: Annotated[
         int, "Sessions at once; one more is refused. 0: as many as the engines hold at the start."
@@ -97,8 +120,9 @@ class ServiceConfig:
         """
         for name in ("port", "metrics_port"):
             self._check(name, 0 <= getattr(self, name) <= 65535, "0 to 65535")
-        if self.port and self.port == self.metrics_port:
-            raise ConfigError(f"port and metrics_port are both {self.port}: want two ports")
+        self._check("health_port", -1 <= self.health_port <= 65535, "-1 to 65535")
+        self._check_ports_differ()
+        self._check_security()
         self._check("max_sessions", self.max_sessions >= 0, "0 or more")
         counts = ("threads", "max_portrait_bytes", "max_portrait_pixels")
         counts = (*counts, "max_requests_per_s")
@@ -123,10 +147,16 @@ class ServiceConfig:
         ):
             choices = get_args(kind)
             self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        self._check("triton_endpoints", split_endpoints(self.triton_endpoints), "at least one")
+        self._check("triton_endpoints", split_list(self.triton_endpoints), "at least one")
         least_bytes = self.max_portrait_bytes + _MESSAGE_MARGIN_BYTES
         wanted = f"{least_bytes} or more, for a portrait of max_portrait_bytes"
         self._check("max_message_bytes", least_bytes <= self.max_message_bytes < 1 << 31, wanted)
+
+    def tls_files(self) -> TlsFiles | None:
+        """The certificates; None: plaintext."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
     def engine_options(self) -> EngineOptions:
         """The engines' part."""
@@ -143,17 +173,35 @@ class ServiceConfig:
 
     def _triton_options(self) -> TritonOptions:
         return TritonOptions(
-            endpoints=split_endpoints(self.triton_endpoints),
+            endpoints=split_list(self.triton_endpoints),
             default_timeout_s=self.engine_timeout_s,
             max_inflight_calls=self.engine_queue_calls,
             shared_memory_bytes=self.triton_shared_memory_bytes,
         )
+
+    def _check_ports_differ(self) -> None:
+        names = ("port", "metrics_port", "health_port")
+        for name, other in itertools.combinations(names, 2):
+            port = getattr(self, name)
+            if port > 0 and port == getattr(self, other):
+                raise ConfigError(f"{name} and {other} are both {port}: want two ports")
+
+    def _check_security(self) -> None:
+        for name, needed in (
+            ("tls_certificate", "tls_key"),
+            ("tls_key", "tls_certificate"),
+            ("tls_client_ca", "tls_certificate"),
+            ("tls_client_names", "tls_client_ca"),
+        ):
+            if getattr(self, name) and not getattr(self, needed):
+                raise ConfigError(f"{name} is set without {needed}: want both")
+        self._check("jwt_audience", self.jwt_audience, "a name")
 
     def _check(self, name: str, holds: object, wanted: str) -> None:
         if not holds:
             raise ConfigError(f"{name} is {getattr(self, name)!r}: want {wanted}")
 
 
-def split_endpoints(text: str) -> tuple[str, ...]:
-    """The endpoints of a list separated by commas."""
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a list separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

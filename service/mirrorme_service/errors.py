@@ -112,6 +112,12 @@ class NotFound(AnimationError):
     status_code = grpc.StatusCode.NOT_FOUND
 
 
+class Unauthenticated(AnimationError):
+    """The caller has not shown who it is: its token is missing, wrong or expired."""
+
+    status_code = grpc.StatusCode.UNAUTHENTICATED
+
+
 class PermissionDenied(AnimationError):
     """The caller may not do this: a proof is missing or does not fit."""
 

@@ -20,8 +20,9 @@ import click
 from mirrorme_engines.errors import EngineError
 
 from mirrorme_service.config import ENVIRONMENT_PREFIX, ConfigError, ServiceConfig
+from mirrorme_service.grpc_ports import StartError
 from mirrorme_service.log_format import start_logging
-from mirrorme_service.server import Server, StartError
+from mirrorme_service.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ _CLICK_TYPES: dict[Any, Any] = {
     float: float,
     str: str,
     Path: click.Path(path_type=Path),
+    Path | None: click.Path(path_type=Path),
 }
 
 
@@ -84,9 +86,10 @@ async def serve(config: ServiceConfig) -> None:
     server = await Server.start(config)
     model = server.model
     log.info(
-        "ready: serving on %s:%d, metrics on %s:%d, model %s (%s, weights %.12s)",
+        "ready: serving on %s:%d%s, metrics on %s:%d, model %s (%s, weights %.12s)",
         config.host,
         server.port,
+        " with TLS" if config.tls_files() else "",
         config.host,
         server.metrics_port,
         model.manifest.preset,

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from mirrorme_engines.observer import BatchRecord, CallRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -111,6 +113,11 @@ class Metrics(IdentityCacheObserver):
         """See `EngineObserver`."""
         self.engine_batch_size.labels(record.engine).observe(record.batch_size)
         self.engine_run.labels(record.engine).observe(record.run_s)
+
+    def certificate_loaded(self, ok: bool, expiry: datetime) -> None:
+        """A TLS certificate was read, or could not be and another stays in use until `expiry`."""
+        self.certificate_expiry.set(expiry.timestamp())
+        self.certificate_reloads.labels("ok" if ok else "failed").inc()
 
     def looked_up(self, result: Lookup) -> None:
         """See `IdentityCacheObserver`."""

@@ -15,21 +15,26 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeAlias
 
-import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from mirrorme.animate.v1 import animation_pb2, animation_pb2_grpc
+from mirrorme.animate.v1 import animation_pb2_grpc
 from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_engines.open_engines import open_engines
 from prometheus_client import start_http_server
 
 from mirrorme_service.admission import Admission
-from mirrorme_service.capacity import MAX_MEASURED_SESSIONS, measured_capacity
+from mirrorme_service.capacity import measured_capacity
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.engine_calls import EngineCalls
 from mirrorme_service.face_detector import FaceDetector
 from mirrorme_service.farewell import Drain
+from mirrorme_service.grpc_ports import (
+    SERVICE_NAME,
+    StartError,
+    bind,
+    new_grpc_server,
+    new_health_server,
+)
 from mirrorme_service.identity_cache import IdentityCache
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
@@ -44,16 +49,8 @@ from mirrorme_service.wall_clock import SystemClock, WallClock
 
 log = logging.getLogger(__name__)
 
-SERVICE_NAME = animation_pb2.DESCRIPTOR.services_by_name["AnimationService"].full_name
-# Beyond the places for sessions: capabilities, portraits, health. Past that gRPC itself refuses.
-_OTHER_RPCS = 64
 # For the last messages and statuses to leave.
 _FLUSH_S = 2.0
-
-
-class StartError(Exception):
-    """The gateway cannot start; the message says what to do."""
-
 
 OpenEngines: TypeAlias = Callable[[ServiceConfig, EngineObserver], Awaitable[EngineSet]]
 
@@ -70,6 +67,8 @@ class Server:
     store: Store
     port: int
     metrics_port: int
+    health_port: int | None = None
+    """Of the plaintext one, where the config asks for it."""
 
     def __init__(self, config: ServiceConfig) -> None:
         """Use `start`."""
@@ -77,7 +76,7 @@ class Server:
         self.metrics = Metrics()
         self.admission = Admission(config.max_sessions, self.metrics)
         self.drain = Drain()
-        self._grpc = _new_grpc_server(config)
+        self._grpc = new_grpc_server(config, self.metrics)
         # Bound by the module at run time only.
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
         self._closing = AsyncExitStack()
@@ -155,7 +154,8 @@ class Server:
         animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         self._describe(version)
-        self.port = _bind(self._grpc, self.config)
+        await self._serve_health()
+        self.port = bind(self._grpc, self.config, self.metrics)
         self._closing.push_async_callback(self._grpc.stop, None)
         await self._grpc.start()
         readiness = Readiness(
@@ -178,6 +178,13 @@ class Server:
         for service in ("", SERVICE_NAME):
             await self._health.set(service, answers.SERVING if is_ready else answers.NOT_SERVING)
         self.metrics.ready.set(is_ready and not self.admission.is_draining)
+
+    async def _serve_health(self) -> None:
+        if self.config.health_port < 0:
+            return
+        server, self.health_port = new_health_server(self.config, self._health)
+        self._closing.push_async_callback(server.stop, None)
+        await server.start()
 
     def _new_identity_cache(self, face_finder: FaceFinder) -> IdentityCache:
         config, manifest = self.config, self.model.manifest
@@ -222,39 +229,3 @@ class Server:
             self.model.platform,
             str(manifest.trained).lower(),
         ).set(1)
-
-
-def _new_grpc_server(config: ServiceConfig) -> grpc.aio.Server:
-    options = (
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        # What waits in the transport is read before a command behind it: 8 s of audio, not minutes.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 256 * 1024),
-        # A second server on the same port is a mistake, not a way to share load.
-        ("grpc.so_reuseport", 0),
-        # A client that vanished without a word is noticed within these.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Clients may ping as often as is sensible, also between streams.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    )
-    server = grpc.aio.server(
-        options=options,
-        maximum_concurrent_rpcs=(config.max_sessions or MAX_MEASURED_SESSIONS) + _OTHER_RPCS,
-    )
-    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    return server
-
-
-def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    address = f"{host}:{config.port}"
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartError(
-            f"cannot listen on {address}: is another server running there? Choose --port and --host"
-        ) from error

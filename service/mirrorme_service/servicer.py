@@ -13,8 +13,10 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme.animate.v1 import animation_pb2_grpc
 
 from mirrorme_service.admission import Admission
+from mirrorme_service.authentication import certificate_name
+from mirrorme_service.caller import ANYBODY, Caller, current_caller
 from mirrorme_service.capabilities import capabilities
-from mirrorme_service.config import ServiceConfig
+from mirrorme_service.config import ServiceConfig, split_list
 from mirrorme_service.error_border import as_animation_error, error_border, is_client_gone
 from mirrorme_service.errors import (
     AtCapacity,
@@ -65,6 +67,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._metrics = metrics
         self._version = version
         self._clock = clock
+        self._client_names = split_list(config.tls_client_names)
         self._unserved = unserved_fields(model.manifest)
         chunk_s = float(model.clock.chunk_frames / model.clock.frame_rate)
         self._first_guess_s = _FIRST_GUESS_CHUNKS * chunk_s
@@ -74,13 +77,17 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self, request: pb.GetCapabilitiesRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetCapabilitiesResponse:
         """What this server offers."""
-        return self._capabilities
+        async with error_border(context, "GetCapabilities", self._metrics):
+            self._caller(context)
+            return self._capabilities
+        return self._capabilities  # to nobody: the client went away
 
     async def RegisterPortrait(
         self, request: pb.RegisterPortraitRequest, context: grpc.aio.ServicerContext
     ) -> pb.RegisterPortraitResponse:
         """Encodes a portrait, unless it is known."""
         async with error_border(context, "RegisterPortrait", self._metrics):
+            self._caller(context)
             check_known(request, "")
             check_served(request, self._unserved)
             check_preset("preset", request.preset, self._model.manifest)
@@ -116,8 +123,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         context: grpc.aio.ServicerContext,
     ) -> None:
         """A call of its own, so that all it holds is free before a slow client is told its end."""
+        caller = self._caller(context)
         farewell = Farewell(self._drain, self._model.clock, context.write)
-        with self._counted() as outcome, self._admission.place():
+        with self._counted() as outcome, self._admission.place(caller):
             async with farewell.watch():
                 requests = aiter(request_iterator)
                 session = await self._open(session_id, requests)
@@ -128,6 +136,12 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
                 await session.run(requests, farewell.send)
             outcome.append("completed")
             log.info("session completed: %s", session.counts)
+
+    def _caller(self, context: grpc.aio.ServicerContext) -> Caller:
+        """Who calls: by token, else by certificate, else anybody."""
+        certificate = certificate_name(context.auth_context(), self._client_names)
+        caller = current_caller()
+        return Caller(certificate) if caller is ANYBODY and certificate else caller
 
     async def _open(
         self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]

@@ -14,8 +14,9 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme.animate.v1 import animation_pb2_grpc
 from mirrorme_engines.errors import ManifestError
 from mirrorme_service.config import ServiceConfig
+from mirrorme_service.grpc_ports import SERVICE_NAME, StartError
 from mirrorme_service.metrics import Metrics
-from mirrorme_service.server import SERVICE_NAME, Server, StartError
+from mirrorme_service.server import Server
 from prometheus_client.metrics import MetricWrapperBase
 
 from tests.service.gateway import (
