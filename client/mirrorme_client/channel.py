@@ -6,6 +6,9 @@ import json
 
 import grpc.aio
 
+from mirrorme_client.credentials import Credentials
+from mirrorme_client.errors import AnimationError, NotAllowed, ServerUnavailable
+
 _SERVICE = "mirrorme.animate.v1.AnimationService"
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -14,6 +17,15 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _RECEIVE_WINDOW_BYTES = 256 * 1024
 _KEEPALIVE_INTERVAL_MS = 25_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
+
+# What gRPC says when TLS fails, and what to do. A server closes the socket on a client whose
+# certificate it misses or does not trust.
+_TLS_FAULTS = (
+    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not one that this client trusts"),
+    ("Hostname Verification Check failed", "the server's certificate is for another name"),
+    ("Socket closed", "the server asks for a client's certificate, or does not trust this one"),
+)
+_LAST_TRY_S = 2.0
 
 # Both are idempotent, so asking again after a lost connection is safe. StreamAnimate is not.
 _RETRIED_METHODS = ("RegisterPortrait", "GetCapabilities")
@@ -49,6 +61,32 @@ def channel_options() -> list[tuple[str, int | str]]:
     ]
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """A plaintext channel. Nothing is sent before its first use."""
-    return grpc.aio.insecure_channel(target, options=channel_options())
+def open_channel(target: str, credentials: Credentials) -> grpc.aio.Channel:
+    """A channel, with TLS or in plaintext. Nothing is sent before its first use.
+
+    Raises:
+        UnreadableInput: a file of the credentials cannot be read.
+    """
+    secure = credentials.to_channel_credentials()
+    if secure is None:
+        return grpc.aio.insecure_channel(target, options=channel_options())
+    return grpc.aio.secure_channel(target, secure, options=channel_options())
+
+
+async def connection_error(
+    channel: grpc.aio.Channel, target: str, credentials: Credentials, tried_s: float
+) -> AnimationError:
+    """Why a channel did not get ready within `tried_s`."""
+    words = ""
+    try:
+        await channel.unary_unary(f"/{_SERVICE}/GetCapabilities")(b"", timeout=_LAST_TRY_S)
+    except grpc.aio.AioRpcError as error:
+        words = error.details() or ""
+    if credentials.speaks_tls:
+        for sign, meaning in _TLS_FAULTS:
+            if sign in words:
+                return NotAllowed(f"no connection to {target}: {meaning}")
+    return ServerUnavailable(
+        f"no MirrorMe server answers at {target} (tried for {tried_s:g} s): is it running, and is "
+        f"the address right? This client speaks {'TLS' if credentials.speaks_tls else 'plaintext'}"
+    )

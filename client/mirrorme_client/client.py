@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -11,8 +12,9 @@ import grpc.aio
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme.animate.v1.animation_pb2_grpc import AnimationServiceStub
 
-from mirrorme_client.channel import open_channel
-from mirrorme_client.errors import ServerUnavailable, from_status
+from mirrorme_client.channel import connection_error, open_channel
+from mirrorme_client.credentials import Credentials
+from mirrorme_client.errors import from_status
 from mirrorme_client.final_status import Status
 from mirrorme_client.live_call import LiveCall
 from mirrorme_client.portrait import Portrait, portrait_source, read_picture
@@ -36,6 +38,7 @@ class AnimationClient:
         self,
         target: str = DEFAULT_TARGET,
         *,
+        credentials: Credentials | None = None,
         connect_timeout_s: float = 10.0,
         call_timeout_s: float = 120.0,
         stall_timeout_s: float = 30.0,
@@ -43,11 +46,13 @@ class AnimationClient:
         """
         Args:
             target: `host:port`, or another gRPC target such as `dns:///gateway:50051`.
+            credentials: token and certificates. None: plaintext, no token.
             connect_timeout_s: how long `open` tries to reach the server.
             call_timeout_s: the most that a call, or the start of a session, may take.
             stall_timeout_s: how long pushing waits in a session that nobody reads.
         """
         self.target = target
+        self._credentials = credentials or Credentials()
         self._connect_timeout_s = connect_timeout_s
         self._call_timeout_s = call_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -69,18 +74,20 @@ class AnimationClient:
 
         Raises:
             ServerUnavailable: nothing answered in time.
+            NotAllowed: certificates do not fit.
+            UnreadableInput: a file of the credentials cannot be read.
         """
-        self._channel = open_channel(self.target)
+        self._channel = open_channel(self.target, self._credentials)
         self._stub = AnimationServiceStub(self._channel)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._channel.channel_ready()
         except TimeoutError:
+            error = await connection_error(
+                self._channel, self.target, self._credentials, self._connect_timeout_s
+            )
             await self.close()
-            raise ServerUnavailable(
-                f"no MirrorMe server answers at {self.target} (tried for "
-                f"{self._connect_timeout_s:g} s): is it running, and is the address right?"
-            ) from None
+            raise error from None
         except BaseException:
             await self.close()
             raise
@@ -164,7 +171,10 @@ class AnimationClient:
             client_reference=client_reference,
         )
         return AnimationSession(
-            LiveCall(self._stub.StreamAnimate, stall_timeout_s=self._stall_timeout_s),
+            LiveCall(
+                partial(self._stub.StreamAnimate, metadata=self._credentials.metadata),
+                stall_timeout_s=self._stall_timeout_s,
+            ),
             config,
             audio=audio,
             on_event=on_event,
@@ -175,7 +185,9 @@ class AnimationClient:
         self, method: grpc.aio.UnaryUnaryMultiCallable[object, _Response], request: object
     ) -> _Response:
         try:
-            return await method(request, timeout=self._call_timeout_s)
+            return await method(
+                request, timeout=self._call_timeout_s, metadata=self._credentials.metadata
+            )
         except grpc.aio.AioRpcError as error:
             metadata = tuple(error.trailing_metadata() or ())
             status = Status(error.code(), error.details() or "", metadata)

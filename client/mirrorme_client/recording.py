@@ -49,6 +49,7 @@ class RecordingPlan:
     guidance: float | None = None
     expression: float | None = None
     preset: str = ""
+    consent_token: str = field(default="", repr=False)
     controls: Sequence[pb.FacialControl] = ()
     """In force from the first frame to the last."""
     hands: Sequence[pb.HandPose] = ()
@@ -110,6 +111,7 @@ async def record(
         expression=plan.expression,
         include_audio=is_real_time,
         preset=plan.preset,
+        consent_token=plan.consent_token,
         client_reference="mirrorme animate",
     )
     async with session:

@@ -17,6 +17,7 @@ def capabilities(
 ) -> pb.GetCapabilitiesResponse:
     """Everything that a client may want to know before it opens a session."""
     manifest = model.manifest
+    unserved = unserved_fields(manifest, consent=config.consent_keys is not None)
     preset = pb.PresetCapabilities(
         model=model.version(service_version),
         frame_size=model.frame_size(),
@@ -37,7 +38,7 @@ def capabilities(
         audio_encodings=audio_input.ENCODINGS,
         pacings=pb.Pacing.keys()[1:],
         crop_modes=pb.CropMode.keys()[1:],
-        unimplemented_fields=[str(field) for field in unserved_fields(manifest)],
+        unimplemented_fields=[str(field) for field in unserved],
         service_version=service_version,
     )
 

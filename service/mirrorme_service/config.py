@@ -67,6 +67,9 @@ class ServiceConfig:
     ] = None
     jwt_audience: Annotated[str, "Audience that a JSON Web Token must name."] = "mirrorme"
     jwt_issuer: Annotated[str, "Issuer that a JSON Web Token must name. Empty: any."] = ""
+    consent_keys: Annotated[
+        Path | None, "Keys of consent tokens, as jwt-keys; with it every portrait needs one."
+    ] = None
 
     max_sessions: Annotated[
         int, "Sessions at once; one more is refused. 0: as many as the engines hold at the start."

@@ -14,6 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
+from mirrorme_service.disclosure import mark_h264
 from mirrorme_service.frame_encoder import EncodedFrame, Frames
 from mirrorme_service.yuv_converter import YuvConverter
 
@@ -89,7 +90,10 @@ class H264Encoder:
             force = force_key_frame and index == 0
             frame.pict_type = PictureType.I if force else PictureType.NONE
             (packet,) = self._codec.encode(frame)
-            encoded.append(EncodedFrame(bytes(packet), is_key_frame=packet.is_keyframe))
+            data = bytes(packet)
+            if packet.is_keyframe:
+                data = mark_h264(data)
+            encoded.append(EncodedFrame(data, is_key_frame=packet.is_keyframe))
             self._num_encoded += 1
         return encoded
 

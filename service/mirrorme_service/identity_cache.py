@@ -286,9 +286,14 @@ class _KeyedLocks:
                 del self._locks[key]
 
 
-async def _file_key(image: bytes, crop_mode: pb.CropMode) -> str:
+async def file_sha256(image: bytes) -> str:
+    """Of a portrait file, hexadecimal."""
     if len(image) <= _MAX_INLINE_HASH_BYTES:
         digest = hashlib.sha256(image)
     else:
         digest = await asyncio.to_thread(hashlib.sha256, image)
-    return f"{digest.hexdigest()} {int(crop_mode)}"
+    return digest.hexdigest()
+
+
+async def _file_key(image: bytes, crop_mode: pb.CropMode) -> str:
+    return f"{await file_sha256(image)} {int(crop_mode)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import simplejpeg
 
+from mirrorme_service.disclosure import mark_jpeg
 from mirrorme_service.frame_encoder import EncodedFrame, Frames
 
 # From here on a caller wants fine colour edges more than small files.
@@ -21,14 +22,14 @@ class JpegEncoder:
     def encode(self, frames: Frames, *, force_key_frame: bool = False) -> list[EncodedFrame]:
         """Encodes each frame by itself: every frame is a key frame anyway."""
         return [
-            EncodedFrame(
-                simplejpeg.encode_jpeg(
-                    frame, self._quality, colorspace="RGB", colorsubsampling=self._subsampling
-                ),
-                is_key_frame=True,
-            )
+            EncodedFrame(mark_jpeg(self._encode(frame)), is_key_frame=True)
             for frame in np.ascontiguousarray(frames)
         ]
+
+    def _encode(self, frame: Frames) -> bytes:
+        return simplejpeg.encode_jpeg(
+            frame, self._quality, colorspace="RGB", colorsubsampling=self._subsampling
+        )
 
     def close(self) -> None:
         """Holds nothing."""

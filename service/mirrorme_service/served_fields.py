@@ -40,16 +40,19 @@ class UnservedField:
         return self.value is None or held == self.value
 
 
-_ALWAYS = (
-    UnservedField("config.takeover"),
-    UnservedField("config.consent_token"),
-    UnservedField("consent_token"),
-)
+_ALWAYS = (UnservedField("config.takeover"),)
 
 
-def unserved_fields(manifest: Manifest) -> tuple[UnservedField, ...]:
-    """What this server refuses with a model: what it lacks itself, then what the model lacks."""
+def unserved_fields(manifest: Manifest, *, consent: bool) -> tuple[UnservedField, ...]:
+    """What this server refuses with a model: what it lacks itself, then what the model lacks.
+
+    Args:
+        manifest: the model's.
+        consent: whether the server verifies consent tokens.
+    """
+    by_setting = {"config.consent_token": consent, "consent_token": consent}
     by_model = {
+        **by_setting,
         "config.guidance": manifest.guidance is not None,
         "config.expression": manifest.expression is not None,
         "hand_poses": manifest.hands,

@@ -25,6 +25,7 @@ from prometheus_client import start_http_server
 from mirrorme_service.admission import Admission
 from mirrorme_service.capacity import measured_capacity
 from mirrorme_service.config import ServiceConfig
+from mirrorme_service.consent import Consent
 from mirrorme_service.engine_calls import EngineCalls
 from mirrorme_service.face_detector import FaceDetector
 from mirrorme_service.farewell import Drain
@@ -36,6 +37,7 @@ from mirrorme_service.grpc_ports import (
     new_health_server,
 )
 from mirrorme_service.identity_cache import IdentityCache
+from mirrorme_service.jwt_keys import JwtKeys
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.open_store import open_store
@@ -150,6 +152,7 @@ class Server:
             self.metrics,
             version,
             clock,
+            _open_consent(self.config),
         )
         animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -229,3 +232,12 @@ class Server:
             self.model.platform,
             str(manifest.trained).lower(),
         ).set(1)
+
+
+def _open_consent(config: ServiceConfig) -> Consent | None:
+    if config.consent_keys is None:
+        return None
+    try:
+        return Consent(JwtKeys(config.consent_keys))
+    except (OSError, ValueError) as error:
+        raise StartError(f"cannot verify consent: {error}") from error

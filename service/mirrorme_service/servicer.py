@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import grpc.aio
 from mirrorme.animate.v1 import animation_pb2 as pb
@@ -17,6 +18,7 @@ from mirrorme_service.authentication import certificate_name
 from mirrorme_service.caller import ANYBODY, Caller, current_caller
 from mirrorme_service.capabilities import capabilities
 from mirrorme_service.config import ServiceConfig, split_list
+from mirrorme_service.consent import Consent
 from mirrorme_service.error_border import as_animation_error, error_border, is_client_gone
 from mirrorme_service.errors import (
     AtCapacity,
@@ -26,7 +28,7 @@ from mirrorme_service.errors import (
     TimedOut,
 )
 from mirrorme_service.farewell import Drain, Farewell
-from mirrorme_service.identity_cache import Identity, IdentityCache
+from mirrorme_service.identity_cache import Identity, IdentityCache, file_sha256
 from mirrorme_service.log_format import logged_session
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
@@ -58,6 +60,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         metrics: Metrics,
         version: str,
         clock: WallClock,
+        consent: Consent | None,
     ) -> None:
         self._config = config
         self._model = model
@@ -68,7 +71,8 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._version = version
         self._clock = clock
         self._client_names = split_list(config.tls_client_names)
-        self._unserved = unserved_fields(model.manifest)
+        self._consent = consent
+        self._unserved = unserved_fields(model.manifest, consent=consent is not None)
         chunk_s = float(model.clock.chunk_frames / model.clock.frame_rate)
         self._first_guess_s = _FIRST_GUESS_CHUNKS * chunk_s
         self._capabilities = capabilities(model, config, version)
@@ -92,6 +96,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             check_served(request, self._unserved)
             check_preset("preset", request.preset, self._model.manifest)
             crop_mode = check_crop_mode("crop_mode", request.crop_mode)
+            if self._consent is not None:
+                portrait = await file_sha256(request.image)
+                self._consent.check(request.consent_token, portrait, field="consent_token")
             identity, lookup = await self._identities.load(request.image, crop_mode, field="image")
             log.info("portrait %.12s registered: %s", identity.portrait.portrait_id, lookup)
             return pb.RegisterPortraitResponse(
@@ -151,7 +158,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         check_known(request, "")
         check_served(request, self._unserved)
         config = effective_config(request.config, self._model.manifest)
-        identity = await self._identity(config.portrait, "config.portrait")
+        consent_token = config.consent_token
+        config.ClearField("consent_token")
+        identity = await self._identity(config.portrait, "config.portrait", consent_token)
         config.portrait.CopyFrom(pb.PortraitSource(portrait_id=identity.portrait.portrait_id))
         started = pb.SessionStarted(
             session_id=session_id,
@@ -175,7 +184,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             self._metrics,
             started,
             identity,
-            self._change_portrait,
+            partial(self._change_portrait, consent_token),
             self._clock,
             first_guess_s=self._first_guess_s,
         )
@@ -200,13 +209,18 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             raise FailedPrecondition("CONFIG_NOT_FIRST", message, field="config", got=got)
         return request
 
-    async def _change_portrait(self, change: pb.ChangePortrait) -> Identity:
+    async def _change_portrait(self, consent_token: str, change: pb.ChangePortrait) -> Identity:
         """The identity to go on with."""
         field = "change_portrait.portrait"
         check_portrait_source(field, change)
-        return await self._identity(change.portrait, field)
+        return await self._identity(change.portrait, field, consent_token)
 
-    async def _identity(self, source: pb.PortraitSource, field: str) -> Identity:
+    async def _identity(
+        self, source: pb.PortraitSource, field: str, consent_token: str
+    ) -> Identity:
+        if self._consent is not None:
+            portrait = source.portrait_id or await file_sha256(source.image)
+            self._consent.check(consent_token, portrait, field="config.consent_token")
         if source.WhichOneof("source") == "image":
             crop_mode = check_crop_mode(f"{field}.crop_mode", source.crop_mode)
             identity, _ = await self._identities.load(

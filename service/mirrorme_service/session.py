@@ -73,7 +73,7 @@ class Session:
         self._started = started
         self._load_portrait = load_portrait
         self._clock = clock
-        self._unserved = unserved_fields(model.manifest)
+        self._unserved = unserved_fields(model.manifest, consent=config.consent_keys is not None)
         self.counts = SessionCounts(clock.now_s())
         # 1 is as trained: for a model that lets nobody choose.
         strengths = Strengths(

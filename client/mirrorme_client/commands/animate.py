@@ -10,11 +10,12 @@ import click
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_client.audio_file import AudioFile
-from mirrorme_client.client import AnimationClient
 from mirrorme_client.commands import async_main
 from mirrorme_client.commands.options import (
     FRAME_ENCODINGS,
     PACINGS,
+    Connection,
+    consent_option,
     crop_mode,
     crop_option,
     json_option,
@@ -56,6 +57,7 @@ _PORTRAIT_ID = re.compile(r"[0-9a-f]{16,}")
     "--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of the noise, to repeat a video."
 )
 @crop_option
+@consent_option
 @click.option(
     "--expression", type=float, help="How strongly speech moves the face; 1 is as trained."
 )
@@ -108,11 +110,11 @@ def command(
     speech: Path,
     output: Path,
     overwrite: bool,
-    server: str,
-    connect_timeout: float,
+    connection: Connection,
     preset: str,
     seed: int | None,
     crop: str | None,
+    consent_token: str,
     expression: float | None,
     guidance: float | None,
     controls: list[pb.FacialControl],
@@ -161,6 +163,7 @@ def command(
             guidance=guidance,
             expression=expression,
             preset=preset,
+            consent_token=consent_token,
             controls=controls,
             hands=read_hands(hands) if hands is not None else (),
             on_started=view.started,
@@ -168,7 +171,7 @@ def command(
         )
 
         async def work() -> Recording:
-            async with AnimationClient(server, connect_timeout_s=connect_timeout) as client:
+            async with connection.client() as client:
                 return await record(client, plan, source, output)
 
         recording = async_main.run(work())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +13,8 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from mirrorme.animate.v1 import animation_pb2 as pb
 
-from mirrorme_client.client import DEFAULT_TARGET
+from mirrorme_client.client import DEFAULT_TARGET, AnimationClient
+from mirrorme_client.credentials import Credentials
 
 CROP_MODES = {
     "upper-body": pb.CROP_MODE_UPPER_BODY,
@@ -24,26 +28,85 @@ PACINGS = {"fast": pb.PACING_AS_FAST_AS_POSSIBLE, "real-time": pb.PACING_REAL_TI
 _Command = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Connection:
+    """Where a command's server is, and how it is reached."""
+
+    server: str
+    timeout_s: float
+    credentials: Credentials
+
+    def client(self) -> AnimationClient:
+        """A client that is not connected yet."""
+        return AnimationClient(
+            self.server, credentials=self.credentials, connect_timeout_s=self.timeout_s
+        )
+
+
 def server_options(function: _Command) -> _Command:
-    """`--server` and `--connect-timeout`."""
-    server = click.option(
+    """`--server` and what goes with it; the command gets them as `connection`."""
+
+    @functools.wraps(function)
+    def with_connection(
+        *args: Any,
+        server: str,
+        connect_timeout: float,
+        tls: bool,
+        ca: Path | None,
+        client_certificate: Path | None,
+        client_key: Path | None,
+        token: str,
+        token_file: Path | None,
+        **others: Any,
+    ) -> Any:
+        if token_file is not None:
+            token = token_file.read_text().strip()
+        try:
+            credentials = Credentials(token, tls, ca, client_certificate, client_key)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        connection = Connection(server, connect_timeout, credentials)
+        return function(*args, connection=connection, **others)
+
+    command = with_connection
+    for option in reversed(_SERVER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _server_option(name: str, text: str, **settings: Any) -> _Command:
+    envvar = f"MIRRORME_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, envvar=envvar, show_envvar=True, help=text, **settings)
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SERVER_OPTIONS = (
+    _server_option(
         "--server",
+        "Server to use.",
         metavar="HOST:PORT",
         default=DEFAULT_TARGET,
         show_default=True,
-        envvar="MIRRORME_SERVER",
-        show_envvar=True,
-        help="Server to use.",
-    )
-    timeout = click.option(
+    ),
+    click.option(
         "--connect-timeout",
         metavar="SECONDS",
         type=click.FloatRange(min=0, min_open=True),
         default=5.0,
         show_default=True,
         help="How long to try to reach it.",
-    )
-    return server(timeout(function))
+    ),
+    _server_option("--tls", "Speak TLS; the following options imply it.", is_flag=True),
+    _server_option("--ca", "Authorities to trust, PEM. [default: the public ones]", type=_FILE),
+    _server_option("--client-certificate", "Certificate of this client, PEM.", type=_FILE),
+    _server_option("--client-key", "Its private key, PEM.", type=_FILE),
+    _server_option(
+        "--token",
+        "Token of this client. Others on this machine see options: better set the variable.",
+        default="",
+    ),
+    _server_option("--token-file", "File that holds the token.", type=_FILE),
+)
 
 
 def crop_option(function: _Command) -> _Command:
@@ -52,6 +115,18 @@ def crop_option(function: _Command) -> _Command:
         "--crop",
         type=click.Choice(list(CROP_MODES)),
         help="How the picture is fitted to the frame. [default: upper-body]",
+    )
+    return option(function)
+
+
+def consent_option(function: _Command) -> _Command:
+    """`--consent-token`."""
+    option = click.option(
+        "--consent-token",
+        default="",
+        envvar="MIRRORME_CONSENT_TOKEN",
+        show_envvar=True,
+        help="Proof that the portrayed person agrees, where the server asks for one.",
     )
     return option(function)
 

@@ -8,9 +8,10 @@ import click
 from mirrorme.animate.v1 import animation_pb2 as pb
 from rich.console import Console
 
-from mirrorme_client.client import AnimationClient
 from mirrorme_client.commands import async_main
 from mirrorme_client.commands.options import (
+    Connection,
+    consent_option,
     crop_mode,
     crop_option,
     json_option,
@@ -27,11 +28,17 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @crop_option
+@consent_option
 @click.option("--preset", default="", help="Preset to encode for. [default: the server's]")
 @server_options
 @json_option
 def register(
-    file: Path, crop: str | None, preset: str, server: str, connect_timeout: float, as_json: bool
+    file: Path,
+    crop: str | None,
+    consent_token: str,
+    preset: str,
+    connection: Connection,
+    as_json: bool,
 ) -> None:
     """Encode the picture FILE (PNG, JPEG or WebP) ahead of its first use; print its id.
 
@@ -39,8 +46,10 @@ def register(
     """
 
     async def call() -> pb.RegisterPortraitResponse:
-        async with AnimationClient(server, connect_timeout_s=connect_timeout) as client:
-            return await client.register_portrait(file, crop_mode=crop_mode(crop), preset=preset)
+        async with connection.client() as client:
+            return await client.register_portrait(
+                file, crop_mode=crop_mode(crop), preset=preset, consent_token=consent_token
+            )
 
     response = async_main.run(call())
     if as_json:

@@ -8,20 +8,19 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from rich.console import Console
 from rich.table import Table
 
-from mirrorme_client.client import AnimationClient
 from mirrorme_client.commands import async_main
-from mirrorme_client.commands.options import json_option, json_text, server_options
+from mirrorme_client.commands.options import Connection, json_option, json_text, server_options
 from mirrorme_client.formats import frame_rate_fps
 
 
 @click.command(name="info")
 @server_options
 @json_option
-def command(server: str, connect_timeout: float, as_json: bool) -> None:
+def command(connection: Connection, as_json: bool) -> None:
     """Show what the server animates with, and its limits."""
 
     async def call() -> pb.GetCapabilitiesResponse:
-        async with AnimationClient(server, connect_timeout_s=connect_timeout) as client:
+        async with connection.client() as client:
             return await client.capabilities()
 
     capabilities = async_main.run(call())
@@ -29,7 +28,7 @@ def command(server: str, connect_timeout: float, as_json: bool) -> None:
         click.echo(json_text(capabilities))
         return
     console = Console(highlight=False)
-    console.print(f"MirrorMe [bold]{capabilities.service_version}[/] at {server}")
+    console.print(f"MirrorMe [bold]{capabilities.service_version}[/] at {connection.server}")
     for preset in capabilities.presets:
         console.print(_preset_table(preset))
         if preset.controls:
