@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("MirrorMe needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[client,service,redis,triton,export,tensorrt-rtx,train,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[client,service,redis,otel,triton,export,tensorrt-rtx,train,dev]'
 	@touch $@
 
 protos: setup ## Generate Python code from protos/

@@ -77,12 +77,8 @@ async def connection_error(
     channel: grpc.aio.Channel, target: str, credentials: Credentials, tried_s: float
 ) -> AnimationError:
     """Why a channel did not get ready within `tried_s`."""
-    words = ""
-    try:
-        await channel.unary_unary(f"/{_SERVICE}/GetCapabilities")(b"", timeout=_LAST_TRY_S)
-    except grpc.aio.AioRpcError as error:
-        words = error.details() or ""
     if credentials.speaks_tls:
+        words = await _last_words(channel)
         for sign, meaning in _TLS_FAULTS:
             if sign in words:
                 return NotAllowed(f"no connection to {target}: {meaning}")
@@ -90,3 +86,12 @@ async def connection_error(
         f"no MirrorMe server answers at {target} (tried for {tried_s:g} s): is it running, and is "
         f"the address right? This client speaks {'TLS' if credentials.speaks_tls else 'plaintext'}"
     )
+
+
+async def _last_words(channel: grpc.aio.Channel) -> str:
+    """How gRPC says that it cannot connect."""
+    try:
+        await channel.unary_unary(f"/{_SERVICE}/GetCapabilities")(b"", timeout=_LAST_TRY_S)
+    except grpc.aio.AioRpcError as error:
+        return error.details() or ""
+    return ""

@@ -44,6 +44,9 @@ class BatchRecord:
     """True: the run ended with an error; joined calls are then run again one by one."""
 
 
+AttemptOutcome = Literal["ok", "unreachable", "timeout", "overloaded", "expired", "fault"]
+
+
 class EngineObserver(Protocol):
     """Is called on the event loop, after each call and each run; must be quick and not raise."""
 
@@ -55,6 +58,22 @@ class EngineObserver(Protocol):
         """A run returned or raised."""
         ...
 
+    def attempt_ended(self, endpoint: str, outcome: AttemptOutcome) -> None:
+        """A server answered an attempt of a call, or failed to."""
+        ...
+
+    def server_admitted(self, endpoint: str) -> None:
+        """A server gets calls from now on."""
+        ...
+
+    def server_ejected(self, endpoint: str) -> None:
+        """A server gets no calls until it was found well."""
+        ...
+
+    def server_gone(self, endpoint: str) -> None:
+        """An address is not a server's any more."""
+        ...
+
 
 class SilentObserver:
     """Observes nothing."""
@@ -63,6 +82,18 @@ class SilentObserver:
         """Does nothing."""
 
     def batch_ended(self, record: BatchRecord) -> None:
+        """Does nothing."""
+
+    def attempt_ended(self, endpoint: str, outcome: AttemptOutcome) -> None:
+        """Does nothing."""
+
+    def server_admitted(self, endpoint: str) -> None:
+        """Does nothing."""
+
+    def server_ejected(self, endpoint: str) -> None:
+        """Does nothing."""
+
+    def server_gone(self, endpoint: str) -> None:
         """Does nothing."""
 
 

@@ -46,7 +46,7 @@ async def open_triton_engines(
     """
     manifest = await asyncio.to_thread(Manifest.load, folder)
     engines = {spec.name: model_version(spec) for spec in manifest.engines}
-    pool = TritonPool(manifest, options, resolve, shared_memory)
+    pool = TritonPool(manifest, options, resolve, shared_memory, observer)
     await pool.open()
 
     def engine(spec: EngineSpec) -> TritonEngine:
@@ -173,6 +173,7 @@ class TritonEngine:
                 self._attempt_failed(call, replica, Verdict.TIMEOUT, failure)
             else:
                 self._pool.succeeded(replica)
+                self._observer.attempt_ended(replica.address, "ok")
                 if call.faulty is not None and call.last_error is not None:
                     # What one server can do and another cannot is the other's fault.
                     self._pool.failed(call.faulty, call.last_error, self._spec)
@@ -194,6 +195,7 @@ class TritonEngine:
         Raises:
             EngineError: it may not.
         """
+        self._observer.attempt_ended(replica.address, verdict.value)
         call.tried.add(replica)
         call.last_error = failure
         again = call.num_attempts < self._options.max_attempts

@@ -17,6 +17,7 @@ from mirrorme_engines.errors import (
     ManifestError,
 )
 from mirrorme_engines.manifest import EngineSpec, Manifest
+from mirrorme_engines.observer import EngineObserver, SilentObserver
 from mirrorme_engines.triton_endpoints import Endpoint, Resolve, resolve_addresses
 from mirrorme_engines.triton_options import TritonOptions
 from mirrorme_engines.triton_region import SHARED_MEMORY, remove_orphans
@@ -36,10 +37,12 @@ class TritonPool:
         options: TritonOptions,
         resolve: Resolve = resolve_addresses,
         shared_memory: Path = SHARED_MEMORY,
+        observer: EngineObserver | None = None,
     ) -> None:
         self._manifest = manifest
         self._shared_memory = shared_memory
         self._options = options
+        self._observer = observer or SilentObserver()
         self._resolve = resolve
         self._endpoints = [Endpoint.parse(text) for text in options.endpoints]
         self._replicas: dict[str, TritonReplica] = {}
@@ -235,6 +238,7 @@ class TritonPool:
                 tasks.create_task(self._guard(replica))
         finally:
             replica.serving = False
+            self._observer.server_gone(address)
             await self._drain(replica)
 
     async def _drain(self, replica: TritonReplica) -> None:
@@ -254,6 +258,7 @@ class TritonPool:
             since = loop.time()
             await replica.suspect.wait()
             replica.serving = False
+            self._observer.server_ejected(replica.address)
             if loop.time() - since > self._options.max_backoff_s:
                 replica.num_failures = 1
 
@@ -271,6 +276,7 @@ class TritonPool:
             else:
                 replica.trouble = None
                 replica.serving = True
+                self._observer.server_admitted(replica.address)
                 logger.info("Triton %s at %s serves", replica.version, replica.address)
                 self._wake()
                 return

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2_grpc
 
+from mirrorme_engines.call_context import call_metadata
 from mirrorme_engines.engine import Tensors
 from mirrorme_engines.errors import EngineFault, EngineUnavailable
 from mirrorme_engines.manifest import EngineSpec, Manifest
@@ -182,7 +183,9 @@ class TritonReplica:
             request.parameters["timeout"].int64_param = times.queue_us
             try:
                 timeout_s = times.wait_s + _ABANDONED_S
-                response = await self._stub.ModelInfer(request, timeout=timeout_s)
+                response = await self._stub.ModelInfer(
+                    request, timeout=timeout_s, metadata=call_metadata()
+                )
             except grpc.aio.AioRpcError as error:
                 answered = is_answer(error)
                 raise

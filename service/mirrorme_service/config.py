@@ -112,6 +112,9 @@ class ServiceConfig:
         float, "Without a chunk for so long, one of silence is made; readiness follows."
     ] = 15.0
     drain_s: Annotated[float, "Time for running sessions to end after SIGTERM."] = 30.0
+    traces_endpoint: Annotated[
+        str, "URL that OpenTelemetry traces are sent to by OTLP over HTTP. Empty: none are made."
+    ] = ""
     log_format: Annotated[LogFormat, "Lines for people, or JSON."] = "text"
     log_level: Annotated[LogLevel, "The least severe level that is logged."] = "info"
 

@@ -34,10 +34,14 @@ async def error_border(
     except Exception as error:
         refusal = as_animation_error(error)
         code = refusal.status_code
+        fields = {"rpc": rpc, "status": code.name, "reason": refusal.reason}
         if code is grpc.StatusCode.INTERNAL:
-            log.error("%s failed: %s: %s", rpc, refusal.reason, refusal, exc_info=error)
+            log.error(
+                "%s failed: %s: %s", rpc, refusal.reason, refusal, exc_info=error, extra=fields
+            )
         else:
-            log.info("%s ended: %s %s: %s", rpc, code.name, refusal.reason, refusal)
+            line = "%s ended: %s %s: %s"
+            log.info(line, rpc, code.name, refusal.reason, refusal, extra=fields)
         metrics.errors.labels(rpc, code.name, refusal.reason).inc()
         _forget(error)
         status = rpc_status.to_status(refusal.to_status())

@@ -23,6 +23,7 @@ from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.noise import chunk_noise
 from mirrorme_service.session_state import SessionState
+from mirrorme_service.traces import current_trace
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Generator:
         self._model = model
         self._state = state
         self._metrics = metrics
+        self._trace = current_trace()
         self._undecoded: deque[tuple[ChunkPlan, float]] = deque()
         """With the time spent in engines: made, but perhaps not what their decoder looks ahead
         to."""
@@ -63,8 +65,9 @@ class Generator:
         """The delivered frames of a chunk."""
         plan = chunk.plan
         started = time.perf_counter()
-        with self._timed("decoder"):
+        with self._timed("decoder", plan.chunk):
             frames = await self._model.decode(chunk.latents)
+        self._trace.end_chunk(plan.chunk)
         engine_s = chunk.engine_s + time.perf_counter() - started
         first_frame = plan.chunk * self._model.clock.chunk_frames
         return FrameChunk(plan, first_frame, frames[: plan.num_frames], engine_s)
@@ -72,12 +75,12 @@ class Generator:
     async def _latents(self, plan: ChunkPlan) -> Latents:
         model, state = self._model, self._state
         window = model.clock.window(plan.chunk)
-        with self._timed("audio_encoder"):
+        with self._timed("audio_encoder", plan.chunk):
             pcm = state.timeline.pcm.read(window.start_sample, window.stop_sample)
             audio_tokens = await model.encode_audio(pcm, window)
         chunk = model.manifest.chunk
         noise_shape = (chunk.num_latents, *model.latent_shape)
-        with self._timed("denoiser"):
+        with self._timed("denoiser", plan.chunk):
             return await model.denoise(
                 noise=chunk_noise(state.seed, plan.chunk, noise_shape),
                 identity=plan.identity.latents,
@@ -104,7 +107,8 @@ class Generator:
         return LatentChunk(plan, np.concatenate(around), engine_s)
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str, chunk: int) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with self._trace.stage(chunk, stage):
+            yield
         self._metrics.chunk_stage.labels(stage).observe(time.perf_counter() - started)

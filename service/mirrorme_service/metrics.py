@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mirrorme_engines.observer import BatchRecord, CallRecord
+from mirrorme_engines.observer import AttemptOutcome, BatchRecord, CallRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from mirrorme_service.identity_cache import Eviction, IdentityCacheObserver, Lookup
@@ -113,6 +113,24 @@ class Metrics(IdentityCacheObserver):
         """See `EngineObserver`."""
         self.engine_batch_size.labels(record.engine).observe(record.batch_size)
         self.engine_run.labels(record.engine).observe(record.run_s)
+
+    def attempt_ended(self, endpoint: str, outcome: AttemptOutcome) -> None:
+        """See `EngineObserver`."""
+        self.triton_attempts.labels(endpoint, outcome).inc()
+
+    def server_admitted(self, endpoint: str) -> None:
+        """See `EngineObserver`."""
+        self.triton_serving.labels(endpoint).set(1)
+
+    def server_ejected(self, endpoint: str) -> None:
+        """See `EngineObserver`."""
+        self.triton_serving.labels(endpoint).set(0)
+        self.triton_ejections.labels(endpoint).inc()
+
+    def server_gone(self, endpoint: str) -> None:
+        """See `EngineObserver`. Addresses come and go: what is not there any more is not kept."""
+        for metric in (self.triton_serving, self.triton_ejections, self.triton_attempts):
+            metric.remove_by_labels({"endpoint": endpoint})
 
     def certificate_loaded(self, ok: bool, expiry: datetime) -> None:
         """A TLS certificate was read, or could not be and another stays in use until `expiry`."""

@@ -47,6 +47,7 @@ from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
 from mirrorme_service.shared_portraits import SharedPortraits
 from mirrorme_service.store import Store
+from mirrorme_service.traces import Traces
 from mirrorme_service.wall_clock import SystemClock, WallClock
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,13 @@ class Server:
     health_port: int | None = None
     """Of the plaintext one, where the config asks for it."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: ServiceConfig, traces: Traces | None = None) -> None:
         """Use `start`."""
         self.config = config
         self.metrics = Metrics()
         self.admission = Admission(config.max_sessions, self.metrics)
         self.drain = Drain()
+        self._traces = traces or _open_traces(config)
         self._grpc = new_grpc_server(config, self.metrics)
         # Bound by the module at run time only.
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
@@ -90,6 +92,7 @@ class Server:
         open_engines: OpenEngines = _open_engines,
         face_finder: FaceFinder | None = None,
         clock: WallClock | None = None,
+        traces: Traces | None = None,
     ) -> Server:
         """Opens what the config says and serves.
 
@@ -98,6 +101,7 @@ class Server:
             open_engines: opens the engines; the server closes them.
             face_finder: instead of the bundled one.
             clock: instead of the machine's; it paces and limits sessions.
+            traces: instead of those that the config asks for; closed by the server.
 
         Raises:
             StartError: a port is taken.
@@ -105,8 +109,10 @@ class Server:
             EngineError: the engines cannot be opened.
             AnimationError: the capacity cannot be measured.
         """
-        server = cls(config)
+        server = cls(config, traces)
         try:
+            # Its thread may wait for a collector.
+            server._closing.push_async_callback(asyncio.to_thread, server._traces.close)
             server.metrics_port = server._serve_metrics()
             engines = await open_engines(config, server.metrics)
             server._closing.push_async_callback(engines.close)
@@ -153,6 +159,7 @@ class Server:
             version,
             clock,
             _open_consent(self.config),
+            self._traces,
         )
         animation_pb2_grpc.add_AnimationServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -241,3 +248,14 @@ def _open_consent(config: ServiceConfig) -> Consent | None:
         return Consent(JwtKeys(config.consent_keys))
     except (OSError, ValueError) as error:
         raise StartError(f"cannot verify consent: {error}") from error
+
+
+def _open_traces(config: ServiceConfig) -> Traces:
+    if not config.traces_endpoint:
+        return Traces()
+    try:
+        from mirrorme_service.otel_traces import open_otlp_traces
+    except ModuleNotFoundError as error:
+        message = f"traces need {error.name}: pip install 'mirrorme[otel]'"
+        raise StartError(message) from error
+    return open_otlp_traces(config.traces_endpoint, importlib.metadata.version("mirrorme"))

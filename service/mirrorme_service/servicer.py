@@ -29,13 +29,14 @@ from mirrorme_service.errors import (
 )
 from mirrorme_service.farewell import Drain, Farewell
 from mirrorme_service.identity_cache import Identity, IdentityCache, file_sha256
-from mirrorme_service.log_format import logged_session
+from mirrorme_service.log_format import log_about_session, logged_session
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.request_validation import check_crop_mode, check_preset
 from mirrorme_service.served_fields import check_known, check_served, unserved_fields
 from mirrorme_service.session import Session
 from mirrorme_service.session_config import check_portrait_source, effective_config
+from mirrorme_service.traces import Traces, current_trace
 from mirrorme_service.wall_clock import WallClock
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         version: str,
         clock: WallClock,
         consent: Consent | None,
+        traces: Traces,
     ) -> None:
         self._config = config
         self._model = model
@@ -72,6 +74,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._clock = clock
         self._client_names = split_list(config.tls_client_names)
         self._consent = consent
+        self._traces = traces
         self._unserved = unserved_fields(model.manifest, consent=consent is not None)
         chunk_s = float(model.clock.chunk_frames / model.clock.frame_rate)
         self._first_guess_s = _FIRST_GUESS_CHUNKS * chunk_s
@@ -131,8 +134,10 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
     ) -> None:
         """A call of its own, so that all it holds is free before a slow client is told its end."""
         caller = self._caller(context)
+        log_about_session(caller=caller.name if caller is not ANYBODY else "")
         farewell = Farewell(self._drain, self._model.clock, context.write)
-        with self._counted() as outcome, self._admission.place(caller):
+        trace = self._traces.session(session_id, context.invocation_metadata() or ())
+        with trace, self._counted() as outcome, self._admission.place(caller):
             async with farewell.watch():
                 requests = aiter(request_iterator)
                 session = await self._open(session_id, requests)
@@ -158,6 +163,11 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         check_known(request, "")
         check_served(request, self._unserved)
         config = effective_config(request.config, self._model.manifest)
+        log_about_session(client_reference=config.client_reference)
+        current_trace().describe(
+            client_reference=config.client_reference,
+            encoding=pb.FrameEncoding.Name(config.output.encoding),
+        )
         consent_token = config.consent_token
         config.ClearField("consent_token")
         identity = await self._identity(config.portrait, "config.portrait", consent_token)

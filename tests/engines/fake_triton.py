@@ -25,6 +25,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.num_calls = 0
         self.num_answered = 0
         self.timeouts_us: list[int] = []
+        self.metadata: list[dict[str, str | bytes]] = []
+        """Of each call."""
         self.open = asyncio.Event()
         """While it is clear, calls wait."""
         self.open.set()
@@ -95,6 +97,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request, context):
         self.num_calls += 1
+        self.metadata.append(dict(context.invocation_metadata()))
         self.timeouts_us.append(request.parameters["timeout"].int64_param)
         if (failure := self.fail()) is not None:
             await context.abort(*failure)

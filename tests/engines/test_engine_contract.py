@@ -18,14 +18,14 @@ from mirrorme_engines.errors import (
     EngineUnavailable,
     InvalidTensor,
 )
-from mirrorme_engines.observer import BatchRecord, CallRecord
+from mirrorme_engines.observer import BatchRecord, CallRecord, SilentObserver
 
 from tests.engines.engine_cases import EngineCase, FakeCase, FakeTensorRTCase, OnnxRuntimeCase
 
 Open = Callable[..., EngineCase]
 
 
-class Recorder:
+class Recorder(SilentObserver):
     def __init__(self) -> None:
         self.calls: list[CallRecord] = []
         self.batches: list[BatchRecord] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from mirrorme_engines.call_context import traceparent
 from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.errors import (
     EngineFault,
@@ -19,6 +20,7 @@ from mirrorme_engines.errors import (
     ManifestError,
 )
 from mirrorme_engines.fake_manifest import fake_manifest
+from mirrorme_engines.observer import AttemptOutcome, EngineObserver, SilentObserver
 from mirrorme_engines.triton_endpoints import Endpoint, resolve_addresses
 from mirrorme_engines.triton_engine import TritonEngine, open_triton_engines
 from mirrorme_engines.triton_options import TritonOptions
@@ -49,14 +51,17 @@ async def open_set(servers: list[FakeTriton], tmp_path: Path) -> AsyncIterator[O
     opened: list[EngineSet] = []
 
     async def open_one(
-        *endpoints: str, resolve: Callable = resolve_addresses, **options: float
+        *endpoints: str,
+        resolve: Callable = resolve_addresses,
+        observer: EngineObserver | None = None,
+        **options: float,
     ) -> EngineSet:
         given = endpoints or tuple(server.address for server in servers)
         settings = TritonOptions(
             given,
             **{"first_backoff_s": 0.02, "max_backoff_s": 0.1, **options},  # pyright: ignore
         )
-        opened.append(await open_triton_engines(tmp_path, settings, resolve=resolve))
+        opened.append(await open_triton_engines(tmp_path, settings, observer, resolve))
         return opened[-1]
 
     yield open_one
@@ -364,3 +369,58 @@ async def test_backoff_doubles_up_to_its_bound() -> None:
 def test_bad_options_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="want"):
         TritonOptions(**{"endpoints": ("a:1",), **options})
+
+
+class ServerLog(SilentObserver):
+    """What an observer is told of servers."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[str, str]] = []
+        self.changes: list[tuple[str, str]] = []
+
+    def attempt_ended(self, endpoint: str, outcome: AttemptOutcome) -> None:
+        self.attempts.append((endpoint, outcome))
+
+    def server_admitted(self, endpoint: str) -> None:
+        self.changes.append((endpoint, "admitted"))
+
+    def server_ejected(self, endpoint: str) -> None:
+        self.changes.append((endpoint, "ejected"))
+
+    def server_gone(self, endpoint: str) -> None:
+        self.changes.append((endpoint, "gone"))
+
+
+async def test_an_observer_is_told_of_each_server(
+    open_set: Open, servers: list[FakeTriton]
+) -> None:
+    first, second = (server.address for server in servers)
+    log = ServerLog()
+    engines = await open_set(observer=log)
+    assert sorted(log.changes) == sorted([(first, "admitted"), (second, "admitted")])
+    log.changes.clear()
+    servers[0].fail = lambda: GONE
+    for _ in range(2):
+        await engines.decoder.infer(INPUTS)
+    servers[0].fail = lambda: None
+    assert (first, "unreachable") in log.attempts
+    assert log.attempts.count((second, "ok")) == 2
+    await until(lambda: (first, "admitted") in log.changes)
+    assert log.changes == [(first, "ejected"), (first, "admitted")]
+    servers[1].fail = lambda: QUEUE_FULL
+    for _ in range(2):
+        await engines.decoder.infer(INPUTS)
+    assert (second, "overloaded") in log.attempts
+    await engines.close()
+    assert sorted(log.changes[2:]) == sorted([(first, "gone"), (second, "gone")])
+
+
+async def test_the_trace_of_a_call_goes_with_it(open_set: Open, servers: list[FakeTriton]) -> None:
+    engines = await open_set()
+    await engines.decoder.infer(INPUTS)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    token = traceparent.set(parent)
+    await engines.decoder.infer(INPUTS)
+    traceparent.reset(token)
+    seen = [metadata for server in servers for metadata in server.metadata]
+    assert sorted(metadata.get("traceparent", "") for metadata in seen) == ["", parent]

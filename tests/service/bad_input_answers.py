@@ -3,6 +3,8 @@
 python -m tests.service.bad_input_answers
 """
 
+# ruff: noqa: E501 - tables, one case a line
+
 from __future__ import annotations
 
 import asyncio
@@ -106,6 +108,23 @@ in force. Rows with the status `OK` look wrong but are taken.
 """
 
 _TAIL = """\
+## Who may call
+
+Only where the server asks for it; see [security](security.md). A client whose certificate is missing,
+expired or of another authority does not get through TLS, and sees `UNAVAILABLE` from gRPC itself.
+
+| when | status | reason | field |
+|---|---|---|---|
+| no token | `UNAUTHENTICATED` | `TOKEN_MISSING` |  |
+| a token that the server does not know, or that does not hold | `UNAUTHENTICATED` | `TOKEN_INVALID` |  |
+| a token that held once | `UNAUTHENTICATED` | `TOKEN_EXPIRED` |  |
+| a certificate of another name | `PERMISSION_DENIED` | `CERTIFICATE_NOT_ALLOWED` |  |
+| more sessions at once than the token allows | `RESOURCE_EXHAUSTED` | `CALLER_SESSIONS_FULL` |  |
+| no consent token | `PERMISSION_DENIED` | `CONSENT_MISSING` | `config.consent_token` |
+| a consent token that does not hold | `PERMISSION_DENIED` | `CONSENT_INVALID` | `config.consent_token` |
+| a consent token that held once | `PERMISSION_DENIED` | `CONSENT_EXPIRED` | `config.consent_token` |
+| a consent token for another portrait | `PERMISSION_DENIED` | `CONSENT_OTHER` | `config.consent_token` |
+
 ## Not the request's fault
 
 | when | status | reason | RetryInfo |

@@ -23,6 +23,7 @@ from mirrorme_service.config import ServiceConfig
 from mirrorme_service.face_detector import Face
 from mirrorme_service.portrait import FaceFinder
 from mirrorme_service.server import Server
+from mirrorme_service.traces import Traces
 from mirrorme_service.wall_clock import WallClock
 from PIL import Image
 
@@ -68,6 +69,7 @@ async def running_gateway(
     manifest: Manifest | None = None,
     face_finder: FaceFinder | None = None,
     clock: WallClock | None = None,
+    traces: Traces | None = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Starts a gateway with settings of ServiceConfig, and stops it."""
@@ -79,7 +81,7 @@ async def running_gateway(
         return opened[0]
 
     config = ServiceConfig(**{"port": 0, "metrics_port": 0, "max_sessions": 8, **settings})
-    server = await Server.start(config, open_fakes, face_finder or NoFaces(), clock)
+    server = await Server.start(config, open_fakes, face_finder or NoFaces(), clock, traces)
     engines = opened[0]
     try:
         async with new_channel(server) as channel:

@@ -129,6 +129,7 @@ def test_json_logs_carry_the_session(engines: Path) -> None:
         assert process.stderr
         lines = [json.loads(line) for line in process.stderr]
     (about,) = [line for line in lines if "session of 'me'" in line["message"]]
+    assert about["client_reference"] == "me"
     assert about["session_id"] == answers[0].started.session_id
     assert {"time", "level", "logger", "message"} <= about.keys()
     assert all(line["session_id"] == "-" for line in lines if "stop" in line["message"])

@@ -20,11 +20,11 @@ from mirrorme_client.bench.load import Run, largest
 from mirrorme_client.bench.plot import write_plot
 from mirrorme_client.bench.talk import TalkStyle
 from mirrorme_client.bench.voice import Voice
-from mirrorme_client.client import AnimationClient
 from mirrorme_client.commands import async_main
 from mirrorme_client.commands.options import (
     FRAME_ENCODINGS,
     PACINGS,
+    Connection,
     crop_mode,
     crop_option,
     json_option,
@@ -118,8 +118,7 @@ _OBJECTIVE = Objective()
 @json_option
 def command(
     portrait: Path,
-    server: str,
-    connect_timeout: float,
+    connection: Connection,
     sessions: int,
     find_largest: bool,
     seconds: float,
@@ -156,7 +155,7 @@ def command(
     console = Console(stderr=True, highlight=False)
 
     async def work() -> tuple[pb.GetCapabilitiesResponse, pb.Pacing, list[Run]]:
-        async with AnimationClient(server, connect_timeout_s=connect_timeout) as client:
+        async with connection.client() as client:
             capabilities = await client.capabilities()
             chosen = _pacing(pacing, capabilities)
             registered = await client.register_portrait(portrait, crop_mode=crop_mode(crop))
@@ -187,7 +186,7 @@ def command(
         write_plot(plot, runs, objective)
     if as_json:
         conditions = {
-            "target": server,
+            "target": connection.server,
             "pacing": pb.Pacing.Name(chosen).removeprefix("PACING_").lower(),
             "seconds": seconds,
             "ahead_s": ahead,
