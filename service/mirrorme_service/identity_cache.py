@@ -33,6 +33,7 @@ _MAX_INLINE_HASH_BYTES = 1 << 20
 # The same picture in different files. Each is counted with about this many bytes.
 _MAX_FILES_PER_PORTRAIT = 16
 _FILE_BYTES = 512
+_MIN_EXPIRY_S = 0.01
 
 
 class ReadPortrait(Protocol):
@@ -127,6 +128,7 @@ class IdentityCache:
         self._ids: dict[str, str] = {}
         """Portrait id by file key."""
         self._locks = _KeyedLocks()
+        self._expiry: asyncio.TimerHandle | None = None
         self.num_bytes = 0
         """Held now."""
 
@@ -222,6 +224,7 @@ class IdentityCache:
     def _add(self, portrait_id: str, entry: _Entry, file_key: str | None = None) -> None:
         self._entries[portrait_id] = entry
         self.num_bytes += entry.num_bytes
+        self._watch_expiry()
         if file_key is None:
             self._make_room()
         else:
@@ -243,6 +246,18 @@ class IdentityCache:
         self._forget_expired()
         while self.num_bytes > self._max_bytes:
             self._forget_first("size")
+
+    def _watch_expiry(self) -> None:
+        """Sees to it that what nobody asks for is forgotten, too."""
+        if self._entries and self._expiry is None:
+            oldest_s = next(iter(self._entries.values())).used_s
+            left_s = max(oldest_s + self._ttl_s - self._clock(), _MIN_EXPIRY_S)
+            self._expiry = asyncio.get_running_loop().call_later(left_s, self._on_expiry)
+
+    def _on_expiry(self) -> None:
+        self._expiry = None
+        self._forget_expired()
+        self._watch_expiry()
 
     def _forget_expired(self) -> None:
         oldest_s = self._clock() - self._ttl_s

@@ -33,8 +33,10 @@ BACKGROUND_RGB = (128, 128, 128)
 """Behind transparent parts."""
 
 _MAX_PROFILE_BYTES = 4 << 20
-# Each scan of a progressive JPEG decodes the whole picture once more. Real files have about ten.
+# Each scan of a progressive JPEG decodes the whole picture once more: the first bounds the time of
+# small pictures, the second that of large ones. Real files have about ten scans.
 _MAX_JPEG_SCANS = 64
+_MAX_SCANNED_PIXELS = 640_000_000
 _JPEG_START_OF_SCAN = b"\xff\xda"
 
 # What Pillow raises on files that are not what they say. MemoryError: a declared size inside the
@@ -126,11 +128,11 @@ def decode_picture(data: bytes, limits: PictureLimits | None = None, *, field: s
     if declared is not None:
         _check_size(*declared, limits, field)
     try:
-        if kind == "JPEG" and (num_scans := data.count(_JPEG_START_OF_SCAN)) > _MAX_JPEG_SCANS:
-            raise ValueError(f"{num_scans} scans, at most {_MAX_JPEG_SCANS} are decoded")
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_size(image.width, image.height, limits, field)
             _check_still(image, field)
+            if kind == "JPEG":
+                _check_scans(data, image.width * image.height)
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except _BOMBS as error:
@@ -239,6 +241,15 @@ def _check_still(image: Image.Image, field: str) -> None:
             field=field,
             got=f"{num_frames} pictures",
             expected="1 picture",
+        )
+
+
+def _check_scans(data: bytes, num_pixels: int) -> None:
+    num_scans = data.count(_JPEG_START_OF_SCAN)
+    max_scans = min(_MAX_JPEG_SCANS, _MAX_SCANNED_PIXELS // num_pixels)
+    if num_scans > max_scans:
+        raise ValueError(
+            f"{num_scans} scans of {num_pixels} pixels, at most {max_scans} are decoded"
         )
 
 

@@ -210,6 +210,18 @@ async def test_what_is_unused_for_long_is_forgotten() -> None:
     assert fixture.counts["encode"] == 3
 
 
+async def test_what_nobody_asks_for_is_forgotten_too() -> None:
+    fixture = Fixture(ttl_s=0.05)
+    await fixture.load(b"a")
+    fixture.now_s += 0.03
+    await fixture.load(b"b")
+    fixture.now_s += 1
+    async with asyncio.timeout(20):
+        while len(fixture.cache):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (fixture.counts["expired"], fixture.cache.num_bytes) == (2, 0)
+
+
 async def test_the_least_recently_used_makes_room() -> None:
     fixture = Fixture(max_bytes=3 * (LATENT_BYTES + 1024))
     ids = {name: (await fixture.load(name)).portrait.portrait_id for name in (b"a", b"b", b"c")}

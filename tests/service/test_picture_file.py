@@ -305,6 +305,17 @@ def test_a_jpeg_with_endless_scans_is_refused() -> None:
     assert "scans" in error.message
 
 
+def test_the_scans_of_a_large_jpeg_are_fewer() -> None:
+    """A header of 40 million pixels: what it would take to decode is known before."""
+    data = file_of(picture(), "JPEG", progressive=True)
+    start = data.find(b"\xff\xc2")
+    large = data[: start + 5] + struct.pack(">HH", 5000, 8000) + data[start + 9 :]
+    scan = data[data.find(b"\xff\xda") : -2]
+    error = refusal(large[:-2] + scan * 2 + large[-2:])
+    assert error.reason == "PORTRAIT_CORRUPT"
+    assert "at most 16 are decoded" in error.message
+
+
 def test_a_text_chunk_that_unpacks_to_much_is_refused() -> None:
     text = b"comment\0\0" + zlib.compress(bytes(64 << 20))
     rows = (b"\0" + bytes(3 * WIDTH)) * HEIGHT
