@@ -6,11 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import (
-    onnxruntime_pybind11_state as ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
-)
 
 from mirrorme_engines.batched_engine import BatchedEngine
 from mirrorme_engines.compute import run_joined
@@ -19,6 +15,8 @@ from mirrorme_engines.engine_options import Device, EngineOptions
 from mirrorme_engines.errors import EngineFault, EngineUnavailable, ManifestError
 from mirrorme_engines.manifest import DType, EngineSpec, TensorSpec, engine_sha256
 from mirrorme_engines.observer import EngineObserver
+from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
+from mirrorme_engines.silent_onnxruntime import ort_errors
 
 _DTYPES: dict[str, DType] = {
     "tensor(uint8)": "uint8",

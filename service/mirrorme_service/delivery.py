@@ -44,6 +44,7 @@ class Delivery:
         clock: WallClock,
         counts: SessionCounts,
         metrics: Metrics,
+        algorithmic_s: float,
     ) -> None:
         self._state = state
         self._gate = gate
@@ -54,6 +55,9 @@ class Delivery:
         self._clock = clock
         self._counts = counts
         self._metrics = metrics
+        self._algorithmic_s = algorithmic_s
+        self._encode_s = 0.0
+        """Of the last frames."""
         self._events = DeliveryEvents(state, counts, metrics)
         self._changed = asyncio.Event()
         self._pending: FrameRun | None = None
@@ -110,7 +114,8 @@ class Delivery:
         started = time.perf_counter()
         encode = self._encoder.encode
         encoded = await asyncio.to_thread(encode, run.frames, force_key_frame=self._needs_key_frame)
-        self._metrics.chunk_stage.labels("frame_encoding").observe(time.perf_counter() - started)
+        self._encode_s = time.perf_counter() - started
+        self._metrics.chunk_stage.labels("frame_encoding").observe(self._encode_s)
         self._needs_key_frame = False
         while self._pending is run:
             due_s = self._gate.due_s(run)
@@ -188,8 +193,9 @@ class Delivery:
         counts, now_s = self._counts, self._clock.now_s()
         if counts.first_frame_s is None and not batch.is_idle:
             counts.first_frame_s = now_s
-            if counts.first_frame_latency_s is not None:
-                self._metrics.first_frame.observe(counts.first_frame_latency_s)
+            if (latency_s := counts.first_frame_latency_s) is not None:
+                compute_s = counts.compute_s + self._encode_s
+                self._metrics.first_frame_sent(latency_s, compute_s, self._algorithmic_s)
         num_frames, num_bytes = len(batch.frames), sum(len(frame.data) for frame in batch.frames)
         counts.num_frames += num_frames
         counts.num_frame_bytes += num_bytes

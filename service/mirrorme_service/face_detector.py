@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
+from mirrorme_engines.silent_onnxruntime import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -22,6 +22,7 @@ from mirrorme_service.latent_history import Latents, MadeChunk
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.noise import chunk_noise
+from mirrorme_service.queue_time import measured_queue_time
 from mirrorme_service.session_state import SessionState
 from mirrorme_service.traces import current_trace
 
@@ -39,6 +40,10 @@ class Generator:
         self._state = state
         self._metrics = metrics
         self._trace = current_trace()
+        self._computed_s: dict[int, float] = {}
+        """By chunk that is not decoded yet."""
+        self.compute_s = 0.0
+        """In which the chunk decoded last was made, without waiting for engines."""
         self._undecoded: deque[tuple[ChunkPlan, float]] = deque()
         """With the time spent in engines: made, but perhaps not what their decoder looks ahead
         to."""
@@ -68,6 +73,7 @@ class Generator:
         with self._timed("decoder", plan.chunk):
             frames = await self._model.decode(chunk.latents)
         self._trace.end_chunk(plan.chunk)
+        self.compute_s = self._computed_s.pop(plan.chunk)
         engine_s = chunk.engine_s + time.perf_counter() - started
         first_frame = plan.chunk * self._model.clock.chunk_frames
         return FrameChunk(plan, first_frame, frames[: plan.num_frames], engine_s)
@@ -109,6 +115,9 @@ class Generator:
     @contextmanager
     def _timed(self, stage: str, chunk: int) -> Iterator[None]:
         started = time.perf_counter()
-        with self._trace.stage(chunk, stage):
+        with self._trace.stage(chunk, stage), measured_queue_time() as queue:
             yield
-        self._metrics.chunk_stage.labels(stage).observe(time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+        self._metrics.chunk_stage.labels(stage).observe(elapsed_s)
+        computed_s = self._computed_s.get(chunk, 0.0) + elapsed_s - queue.total_s
+        self._computed_s[chunk] = computed_s

@@ -11,6 +11,7 @@ from mirrorme_engines.observer import AttemptOutcome, BatchRecord, CallRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from mirrorme_service.identity_cache import Eviction, IdentityCacheObserver, Lookup
+from mirrorme_service.queue_time import add_queue_time
 
 _SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LATENCY_S = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2, 5, 10)
@@ -103,10 +104,25 @@ class Metrics(IdentityCacheObserver):
         )
         self.errors = counter("errors", "Calls ended with an error.", "rpc", "status", "reason")
 
+    def first_frame_sent(self, latency_s: float, compute_s: float, algorithmic_s: float) -> None:
+        """A session's first frame was sent.
+
+        Args:
+            latency_s: since the audio of its chunk was complete.
+            compute_s: of that, the time in which the chunk was made and encoded.
+            algorithmic_s: how long that audio is.
+        """
+        self.first_frame.observe(latency_s)
+        compute_s = min(compute_s, latency_s)
+        self.first_frame_part.labels("algorithmic").observe(algorithmic_s)
+        self.first_frame_part.labels("compute").observe(compute_s)
+        self.first_frame_part.labels("queue").observe(latency_s - compute_s)
+
     def call_ended(self, record: CallRecord) -> None:
         """See `EngineObserver`."""
         self.engine_calls.labels(record.engine, record.outcome).inc()
         self.engine_queue.labels(record.engine).observe(record.queue_s)
+        add_queue_time(record.queue_s)
         self.engine_waiting.labels(record.engine).set(record.num_waiting)
 
     def batch_ended(self, record: BatchRecord) -> None:

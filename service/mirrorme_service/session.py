@@ -119,6 +119,7 @@ class Session:
             clock,
             self.counts,
             metrics,
+            started.algorithmic_latency_ms / 1000,
         )
         self._intake = Intake(
             config,
@@ -265,6 +266,7 @@ class Session:
         while (chunk := await latents.get()) is not None:
             frames = await generator.decode(chunk)
             self.counts.chunk_times_s.append(frames.engine_s)
+            self.counts.compute_s = generator.compute_s
             self._planner.made(frames)
             await self._buffer.put(frames)
             self._num_put = frames.plan.chunk + 1

@@ -24,6 +24,8 @@ class SessionCounts:
     """When the audio of the first chunk was complete; in real time, when the first audio came."""
     first_frame_s: float | None = None
     """When the first frame that speech drives had been sent."""
+    compute_s: float = 0.0
+    """In which the chunk decoded last was made, without waiting for engines."""
     num_audio_samples: int = 0
     num_chunks: int = 0
     num_frames: int = 0

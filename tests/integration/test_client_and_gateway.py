@@ -14,6 +14,7 @@ from mirrorme_client.audio_file import AudioFile
 from mirrorme_client.errors import InvalidRequest, NotFound, NotServed
 from mirrorme_client.hand_file import read_hands
 from mirrorme_client.recording import RecordingPlan, record
+from mirrorme_service import disclosure
 
 from tests.client.speech_files import beeps, write_wav
 from tests.service.gateway import Gateway, running_gateway, until
@@ -182,3 +183,26 @@ async def test_recording_in_real_time(tmp_path: Path) -> None:
     assert summary.num_frames - summary.num_idle_frames + summary.num_skipped_frames >= 24
     with av.open(str(path)) as container:
         assert container.streams.video[0].frames == summary.num_frames
+
+
+@pytest.mark.parametrize("output", [h264(), jpeg()])
+async def test_the_file_says_that_it_is_generated(tmp_path: Path, output: pb.OutputFormat) -> None:
+    """As readers of others see it: ffmpeg's demuxer and decoder."""
+    write_wav(tmp_path / "speech.wav", beeps(3.0, (0.5,)))
+    path = tmp_path / "out.mp4"
+    async with running_gateway() as gateway, connected(gateway) as client:
+        with AudioFile(tmp_path / "speech.wav") as speech:
+            plan = RecordingPlan(PORTRAIT, output, crop_mode=CENTER)
+            await record(client, plan, speech, path)
+    with av.open(str(path)) as container:
+        assert container.metadata["comment"] == disclosure.TEXT
+        assert container.metadata["description"] == disclosure.SOURCE_TYPE
+        marked = [
+            any(disclosure.TEXT.encode() in bytes(data) for data in frame.side_data)
+            for frame in container.decode(video=0)
+            if frame.key_frame
+        ]
+    if output.encoding == pb.FRAME_ENCODING_H264:
+        assert marked == [True, True]
+    else:
+        assert path.read_bytes().count(disclosure.TEXT.encode()) == 72 + 1

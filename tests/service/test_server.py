@@ -204,6 +204,7 @@ async def test_metrics_port() -> None:
         'mirrorme_frames_sent_total{encoding="rgb24"} 24.0',
         'mirrorme_frame_bytes_sent_total{encoding="rgb24"} 294912.0',
         "mirrorme_first_frame_seconds_count 1.0",
+        'mirrorme_first_frame_part_seconds_count{part="queue"} 1.0',
         'mirrorme_chunk_stage_seconds_count{stage="decoder"} 3.0',
         'mirrorme_chunk_stage_seconds_count{stage="frame_encoding"} 3.0',
         'mirrorme_engine_calls_total{engine="denoiser",outcome="ok"} 3.0',
@@ -213,6 +214,31 @@ async def test_metrics_port() -> None:
     ):
         assert line in text
     assert 'mirrorme_build_info{engine="fake",preset="fake",trained="false"' in text
+
+
+async def test_the_first_frames_latency_is_split() -> None:
+    """Two sessions through engines that take one call at a time: the second one waits."""
+    async with running_gateway() as gateway:
+        gateway.engines.denoiser.faults.hold()
+        sessions = [
+            asyncio.create_task(animate(gateway.stub, [config(), audio(speech(8000))]))
+            for _ in range(2)
+        ]
+        await until(lambda: gateway.server.admission.num_active == 2)
+        await asyncio.sleep(0.3)
+        gateway.engines.denoiser.faults.release()
+        await asyncio.gather(*sessions)
+
+        def total(name: str, **labels: str) -> float:
+            return gateway.metric(f"mirrorme_first_frame{name}_seconds_sum", **labels)
+
+        algorithmic, queue, compute = (
+            total("_part", part=part) for part in ("algorithmic", "queue", "compute")
+        )
+        latency_ms = gateway.server.model.manifest.algorithmic_latency_ms
+        assert algorithmic == pytest.approx(2 * latency_ms / 1000)
+        assert queue + compute == pytest.approx(total(""))
+        assert queue > 0 and compute > 0
 
 
 async def test_metrics_are_those_of_the_documented_table() -> None:
