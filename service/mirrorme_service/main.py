@@ -96,6 +96,8 @@ async def serve(config: ServiceConfig) -> None:
         model.platform,
         model.manifest.weights_sha256,
     )
+    if (config.tokens or config.jwt_keys) and not config.tls_files():
+        log.warning("tokens travel in plaintext, unless something before this port speaks TLS")
     if not model.manifest.trained:
         log.warning("the model's weights are random: the video will not look like anyone")
     await stop.wait()
