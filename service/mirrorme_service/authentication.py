@@ -114,7 +114,7 @@ def _jwt_caller(rule: JwtRule, token: str) -> Caller:
     return Caller(
         name=claims["sub"],
         max_sessions=_limit(limits, "max_sessions", int),
-        max_messages_per_s=_limit(limits, "max_messages_per_s", int | float),
+        max_requests_per_s=_limit(limits, "max_requests_per_s", int | float),
     )
 
 
@@ -123,8 +123,8 @@ def _limit(limits: Any, name: str, kind: Any) -> Any:
     value = limits.get(name) if isinstance(limits, Mapping) else limits
     if value is None:
         return None
-    if not isinstance(value, kind) or isinstance(value, bool) or value < 0:
-        raise _invalid(f"its claim {_CLAIM}.{name} is no number of 0 or more")
+    if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
+        raise _invalid(f"its claim {_CLAIM}.{name} is no number above 0")
     return value
 
 

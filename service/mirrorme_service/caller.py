@@ -13,7 +13,7 @@ class Caller:
     name: str
     max_sessions: int | None = None
     """Sessions at once. None: what the server allows anybody."""
-    max_messages_per_s: float | None = None
+    max_requests_per_s: float | None = None
     """Of one session. None: what the server allows anybody."""
 
 

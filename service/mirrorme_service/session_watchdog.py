@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from mirrorme.animate.v1 import animation_pb2 as pb
 
+from mirrorme_service.caller import current_caller
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.delivery import Send
 from mirrorme_service.errors import TimedOut
@@ -27,8 +29,9 @@ class SessionWatchdog:
         self._max_idle_s = config.max_idle_s
         stall_s = config.max_stall_s if is_live else config.max_idle_s
         self._max_stall_s = min(stall_s, config.max_idle_s)
-        self._requests_per_s = config.max_requests_per_s
-        self._burst = _BURST_S * config.max_requests_per_s
+        own = current_caller().max_requests_per_s
+        self._requests_per_s = min(config.max_requests_per_s, math.inf if own is None else own)
+        self._burst = _BURST_S * self._requests_per_s
         self._allowed = self._burst
         self._active_s = self._allowed_s = clock.now_s()
         self._writing_s: float | None = None

@@ -7,7 +7,7 @@ The file is TOML, a table a token; only hashes are in it, so that who reads the 
     sha256 = "9f86d08..."          # of the token, hexadecimal
     not_after = 2027-01-01         # optional: a date or a time
     max_sessions = 4               # optional: at once
-    max_messages_per_s = 100       # optional: of one session
+    max_requests_per_s = 100       # optional: of one session
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class _Entry:
     sha256: str
     not_after: date | None = None
     max_sessions: int | None = None
-    max_messages_per_s: float | None = None
+    max_requests_per_s: float | None = None
 
     def __post_init__(self) -> None:
         _check(isinstance(self.name, str) and self.name.isprintable() and self.name, "name", "text")
         is_hash = isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)
         _check(is_hash, "sha256", "64 hexadecimal digits in lower case")
         _check(self.not_after is None or isinstance(self.not_after, date), "not_after", "a date")
-        for name, kind in (("max_sessions", int), ("max_messages_per_s", int | float)):
+        for name, kind in (("max_sessions", int), ("max_requests_per_s", int | float)):
             value = getattr(self, name)
-            _check(value is None or (isinstance(value, kind) and value >= 0), name, "0 or more")
+            _check(value is None or (isinstance(value, kind) and value > 0), name, "more than 0")
 
     def is_over(self, now: datetime) -> bool:
         if self.not_after is None:
@@ -86,7 +86,7 @@ class StaticTokens:
         if found.is_over(self._clock()):
             message = "the token has expired: ask for another one"
             raise Unauthenticated("TOKEN_EXPIRED", message)
-        return Caller(found.name, found.max_sessions, found.max_messages_per_s)
+        return Caller(found.name, found.max_sessions, found.max_requests_per_s)
 
 
 def _read(path: Path) -> tuple[_Entry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -21,11 +22,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.authentication import Authenticator, JwtRule
-from mirrorme_service.caller import ANYBODY, Caller
+from mirrorme_service.caller import ANYBODY, Caller, set_caller
+from mirrorme_service.config import ServiceConfig
 from mirrorme_service.errors import Unauthenticated
 from mirrorme_service.grpc_ports import StartError
 from mirrorme_service.jwt_keys import JwtKeys
+from mirrorme_service.session_watchdog import SessionWatchdog
 from mirrorme_service.static_tokens import StaticTokens
+from mirrorme_service.wall_clock import SystemClock
 
 from tests.service.gateway import Gateway, as_refusal, config, running_gateway
 
@@ -174,7 +178,7 @@ def jwk(algorithm: str, key_id: str) -> dict[str, Any]:
 def test_json_web_tokens_of_a_key_file(rule: Rule, algorithm: str) -> None:
     key = KEYS[algorithm]
     authenticator = rule(key if algorithm == "HS256" else public_pem(key))
-    limits = {"max_sessions": 3, "max_messages_per_s": 2.5}
+    limits = {"max_sessions": 3, "max_requests_per_s": 2.5}
     token = jwt.encode(claims(mirrorme=limits), key, algorithm)
     assert authenticator.authenticate(bearer(token)) == Caller("shop", 3, 2.5)
     other = {"HS256": b"x" * 32, "RS256": rsa.generate_private_key(65537, 2048)}
@@ -325,3 +329,29 @@ async def test_a_token_has_its_own_places(tokens: Path) -> None:
         await third.write(config())
         assert (await third.read()).HasField("started")
         third.cancel()
+
+
+class CountedWaits(SystemClock):
+    """A clock that stands, and does not wait."""
+
+    def __init__(self) -> None:
+        self.waits_s: list[float] = []
+
+    def now_s(self) -> float:
+        return 0.0
+
+    async def wait(self, event: asyncio.Event, until_s: float | None) -> None:
+        assert until_s is not None
+        self.waits_s.append(until_s)
+
+
+@pytest.mark.parametrize(("own", "num_at_once"), [(None, 2000), (10, 20), (2.5, 5), (5000, 2000)])
+async def test_a_token_has_its_own_rate(own: float | None, num_at_once: int) -> None:
+    clock = CountedWaits()
+    set_caller(Caller("shop", max_requests_per_s=own))
+    watchdog = SessionWatchdog(ServiceConfig(max_requests_per_s=1000), clock, is_live=True)
+    for _ in range(num_at_once):
+        await watchdog.took_request()
+    assert not clock.waits_s
+    await watchdog.took_request()
+    assert clock.waits_s == [pytest.approx(2 / num_at_once)]
