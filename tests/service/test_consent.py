@@ -109,3 +109,18 @@ async def test_capabilities_tell_whether_it_is_asked_for(asking: Gateway) -> Non
         for server, unserved in ((asking, False), (other, True)):
             answer = await server.stub.GetCapabilities(pb.GetCapabilitiesRequest())
             assert ("config.consent_token" in answer.unimplemented_fields) is unserved
+
+
+async def test_a_portrait_to_change_to_needs_it_too(asking: Gateway) -> None:
+    other = portrait_png(seed=1)
+    change = pb.ChangePortrait(portrait=pb.PortraitSource(image=other, crop_mode=CENTER))
+
+    def requests(consent: str) -> list[pb.StreamAnimateRequest]:
+        spoken = audio(speech(8000))
+        changing = pb.StreamAnimateRequest(change_portrait=change)
+        return [config(consent_token=consent), spoken, changing, spoken]
+
+    both = await animate(asking.stub, requests(token(sha256(PORTRAIT), sha256(other))))
+    assert "portrait_changed" in [event.WhichOneof("event") for event in both.events]
+    error = await refusal(asking.stub, requests(token(sha256(PORTRAIT))))
+    assert (error.status, error.reason) == ("PERMISSION_DENIED", "CONSENT_OTHER")
