@@ -195,7 +195,9 @@ class Delivery:
             counts.first_frame_s = now_s
             if (latency_s := counts.first_frame_latency_s) is not None:
                 compute_s = counts.compute_s + self._encode_s
-                self._metrics.first_frame_sent(latency_s, compute_s, self._algorithmic_s)
+                self._metrics.first_frame_sent(
+                    latency_s, compute_s, self._algorithmic_s, is_live=due_s > float("-inf")
+                )
         num_frames, num_bytes = len(batch.frames), sum(len(frame.data) for frame in batch.frames)
         counts.num_frames += num_frames
         counts.num_frame_bytes += num_bytes

@@ -104,19 +104,23 @@ class Metrics(IdentityCacheObserver):
         )
         self.errors = counter("errors", "Calls ended with an error.", "rpc", "status", "reason")
 
-    def first_frame_sent(self, latency_s: float, compute_s: float, algorithmic_s: float) -> None:
-        """A session's first frame was sent.
+    def first_frame_sent(
+        self, latency_s: float, compute_s: float, algorithmic_s: float, *, is_live: bool
+    ) -> None:
+        """A session's first frame of speech was sent.
 
         Args:
-            latency_s: since the audio of its chunk was complete.
-            compute_s: of that, the time in which the chunk was made and encoded.
+            latency_s: since the audio of its chunk was complete; in real time, since it began.
+            compute_s: the time in which the chunk was made and encoded.
             algorithmic_s: how long that audio is.
+            is_live: in real time.
         """
         self.first_frame.observe(latency_s)
-        compute_s = min(compute_s, latency_s)
+        left_s = max(latency_s - algorithmic_s, 0.0) if is_live else latency_s
+        compute_s = min(compute_s, left_s)
         self.first_frame_part.labels("algorithmic").observe(algorithmic_s)
         self.first_frame_part.labels("compute").observe(compute_s)
-        self.first_frame_part.labels("queue").observe(latency_s - compute_s)
+        self.first_frame_part.labels("queue").observe(left_s - compute_s)
 
     def call_ended(self, record: CallRecord) -> None:
         """See `EngineObserver`."""
