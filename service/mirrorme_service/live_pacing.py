@@ -40,9 +40,11 @@ class LivePacing:
         media = model.clock
         self._clock = clock
         self._chunk_frames = media.chunk_frames
+        chunk_s = float(media.chunk_frames / media.frame_rate)
         self._governor = LoadGovernor(
-            float(media.chunk_frames / media.frame_rate),
-            first_guess_s,
+            chunk_s,
+            # A chunk is not there before those that its decoder looks ahead to.
+            first_guess_s + model.lookahead_chunks * chunk_s,
             has_cheaper=model.has_cheaper_denoiser,
         )
         start_s = clock.now_s() + self._governor.lead_s

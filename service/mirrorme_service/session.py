@@ -132,6 +132,8 @@ class Session:
             is_live=self._live is not None,
         )
         self._watchdog = SessionWatchdog(config, clock, is_live=self._live is not None)
+        self._portrait: asyncio.Task[None] | None = None
+        """Loads the portrait to change to."""
         self._num_put = 0
         """The chunk after the last one that was decoded."""
 
@@ -151,7 +153,8 @@ class Session:
                     self._tasks.create_task(self._watchdog.watch(), name="watchdog"),
                 ]
                 await self._delivery.run(send)
-                for task in (*others, *self._work):
+                portrait = [self._portrait] if self._portrait is not None else []
+                for task in (*others, *self._work, *portrait):
                     task.cancel()
             summary = self.counts.summary(self.state, self._clock.now_s())
             await send(pb.StreamAnimateResponse(summary=summary))
@@ -209,7 +212,9 @@ class Session:
         if self._live is None:
             await self._use_portrait(change)
         else:
-            self._tasks.create_task(self._use_portrait(change), name="portrait")
+            if self._portrait is not None:
+                self._portrait.cancel()  # the last one asked for is the one to use
+            self._portrait = self._tasks.create_task(self._use_portrait(change), name="portrait")
 
     def acknowledged(self) -> None:
         """Frames arrived, so others may leave."""

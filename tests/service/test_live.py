@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.fake_manifest import fake_manifest
+from mirrorme_service.load_governor import LoadGovernor
 
 from tests.service.gateway import END_OF_UTTERANCE, Gateway, audio, refusal, running_gateway, until
 from tests.service.gateway import config as first_message
@@ -208,6 +209,26 @@ async def test_another_portrait_from_a_chunk_on() -> None:
         assert codes[event.frame_index].latent_count == 1, "no motion of the portrait before"
         portrait = event.portrait_changed.portrait
         assert portrait.source_size == pb.FrameSize(width_px=90, height_px=70)
+
+
+async def test_decoder_that_looks_ahead_delays_the_start_alone() -> None:
+    clock = StillClock()
+    manifest = fake_manifest(decoder_lookahead_latents=1)
+    async with (
+        running_gateway(manifest, clock=clock) as gateway,
+        live_session(gateway, clock) as session,
+    ):
+        session._start_s = clock.now_s() + LoadGovernor(1 / 3, 1 / 2, has_cheaper=False).lead_s
+        for _ in range(40):  # to the first frame, in steps that let chunks be made
+            clock.move_to(clock.now_s() + FRAME_S / 2)
+            await asyncio.sleep(0.01)
+            if session.num_frames:
+                break
+        await session.call.write(tone(SECOND // 2))
+        await session.play(session.num_frames, 60)
+        assert session.indices == list(range(60))
+        await session.play_out()
+        assert sum(not idle for idle in session.is_idle().values()) == 12
 
 
 async def test_unknown_portrait_ends_the_session() -> None:
