@@ -33,7 +33,7 @@ from tests.model.published_files import diffusers_transformer, diffusers_vae, sm
 from tests.model.published_files import small_config as small_ltx
 from tests.training.training_runs import train
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 STAGES: tuple[StageName, ...] = ("face", "body", "hands")
 RANK = 2
