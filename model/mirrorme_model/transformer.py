@@ -18,6 +18,8 @@ from mirrorme_model.attention import Attention, KeysValues
 from mirrorme_model.config import DitConfig
 from mirrorme_model.rope import Rope
 
+GATES = (2, 5)
+"""Rows of a block's `scale_shift_table` that gate its self-attention and its feed-forward."""
 _TIMESTEP_SCALE = 1000.0
 _SINUSOID_WIDTH = 256
 

@@ -56,11 +56,13 @@ class PaintManner:
     """As in `PaintConfig`."""
 
     def calmed(self, pose: Pose) -> Pose:
-        """The pose with less movement than speech makes."""
+        """The pose with less movement than speech makes. A smile stays, but does not change."""
         if self.liveliness == 1:
             return pose
         free = [name for name in CONTROLS if name not in SPEECH_CONTROLS]
         less = {name: self.liveliness * pose.control(name) for name in free}
+        for name in ("mouthSmileLeft", "mouthSmileRight"):
+            less[name] = less[name] + (1 - self.liveliness) * pose.control(name).mean()
         return dataclasses.replace(
             with_controls(pose, **less),
             breath=self.liveliness * pose.breath,

@@ -148,12 +148,15 @@ def draw_dropped(
 
 
 def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch, starts: Tensor) -> Tensor:
-    """`[B]`: where more than speech moves the person in the chunks at `starts`."""
+    """`[B]`: where the person in the chunks at `starts` is not as at the clip's start, but for what
+    speech moves."""
     slots = first.clips[first.rows]
     num_frames = first.target.shape[1] * FRAMES_PER_LATENT
     frames = (starts * FRAMES_PER_LATENT)[:, None] + torch.arange(num_frames, device=starts.device)
-    now = bank["controls"][slots[:, None], frames][..., _free(model)].float()
-    return (now.abs() > _AT_REST).flatten(1).any(dim=1)
+    free = _free(model)
+    now = bank["controls"][slots[:, None], frames][..., free].float()
+    start = bank["controls"][slots, :1][..., free].float()
+    return ((now - start).abs() > _AT_REST).flatten(1).any(dim=1)
 
 
 def _free(model: ModelConfig) -> Tensor:
@@ -174,7 +177,7 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
 
 _NUM_GROUPS = 5
 _AT_REST = 0.02
-"""As far as a control may be from 0 and count as not moved."""
+"""As far as a control may go and count as not moved."""
 
 
 def _group(control: str) -> int:

@@ -15,6 +15,7 @@ from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.denoiser import Prefill
 from mirrorme_model.lora import lora_parameters
+from mirrorme_model.transformer import GATES
 from torch import Tensor, nn
 
 from mirrorme_training.anchor_fit import fit_anchor
@@ -154,8 +155,12 @@ class FlowStage:
         errors = (velocity - (noise - batch.target)).square()
         return (errors * self._channel_weights).mean(dim=2, keepdim=True)
 
+    @torch.no_grad()
     def _fit(self, anchor: Anchor) -> None:
-        """Fits a fresh anchor; training starts at its guess."""
+        """Fits a fresh anchor; training starts at its guess, with blocks whose gates are open.
+
+        Drawn as LTX-Video's, gates are near 0, and a few thousand steps do not open them.
+        """
         few = dataclasses.replace(
             self._config, batch=_ANCHOR_CHUNKS // self._config.chunks_per_clip
         )
@@ -164,6 +169,8 @@ class FlowStage:
         motion = noised_motion(batch.motion, few, generator)
         fit_anchor(anchor, batch.identity, motion, batch.target)
         nn.init.zeros_(self.model.denoiser.base.proj_out.weight)
+        for block in self.model.denoiser.base.blocks:
+            block.scale_shift_table[list(GATES)] += 1.0
         self.average.denoiser.load_state_dict(self.model.denoiser.state_dict())
 
     def rollout_depth(self, step: int) -> int:
