@@ -123,6 +123,7 @@ live: $(REPOSITORY)/demo/manifest.json ## Measure pacing, barge-in, transitions,
 	$(BIN)/python benchmarks/live.py --engines $(REPOSITORY)/demo $(ARGS)
 
 soak: $(REPOSITORY)/demo/manifest.json ## Mixed load for MINUTES (60), leaks are failures; ENGINES=triton
+	$(if $(filter triton,$(ENGINES)),$(TRITON) install)
 	$(BIN)/python benchmarks/soak.py --engines $(REPOSITORY)/demo --minutes $(MINUTES) \
 	  $(if $(filter triton,$(ENGINES)),--triton) $(ARGS)
 

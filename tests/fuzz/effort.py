@@ -1,4 +1,4 @@
-"""The settings of every fuzzer here: a thousand known inputs, or what the profile says."""
+"""How hard each fuzzer here tries: some known inputs, or as many new ones as the profile says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from hypothesis import HealthCheck, settings
 
 _IS_LONG = settings.get_current_profile_name() == "fuzz"
 
-EFFORT = settings(
-    max_examples=settings.default.max_examples if _IS_LONG else 1_000,
-    derandomize=not _IS_LONG,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+
+def effort(num_inputs: int) -> settings:
+    """Settings of a test: so many inputs, always the same; with the profile, its many new ones."""
+    return settings(
+        max_examples=settings.default.max_examples if _IS_LONG else num_inputs,
+        derandomize=not _IS_LONG,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )

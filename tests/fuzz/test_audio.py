@@ -9,7 +9,7 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.audio_input import AudioInput, resolve_audio_format
 from mirrorme_service.errors import InvalidRequest
 
-from tests.fuzz.effort import EFFORT
+from tests.fuzz.effort import effort
 
 FORMATS = st.builds(
     pb.AudioFormat,
@@ -27,7 +27,7 @@ PIECES = st.lists(st.one_of(st.binary(max_size=900), SMALL_FLOATS, st.none()), m
 """None: the end of an utterance."""
 
 
-@EFFORT
+@effort(1000)
 @given(FORMATS, PIECES)
 def test_audio(audio_format: pb.AudioFormat, pieces: list[bytes | None]) -> None:
     try:

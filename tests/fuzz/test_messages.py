@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirrorme.animate.v1 import animation_pb2 as pb
 
-from tests.fuzz.effort import EFFORT
+from tests.fuzz.effort import effort
 from tests.fuzz.message_strategies import messages
 from tests.service.gateway import Gateway, animate, audio, config, running_gateway, speech, until
 from tests.service.test_client_faults import METHOD, until_freed
@@ -59,7 +59,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         assert process.memory_info().rss - before < MAX_GROWTH_MIB * 2**20
 
 
-@EFFORT
+@effort(500)
 @given(st.booleans(), st.lists(REQUESTS, max_size=6))
 async def test_messages(gateway: Gateway, is_begun: bool, requests: list[bytes]) -> None:
     async with asyncio.timeout(LIMIT_S):

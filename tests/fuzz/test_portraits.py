@@ -13,7 +13,7 @@ from mirrorme_service.picture_file import PictureLimits
 from mirrorme_service.portrait import fit_portrait
 from PIL import Image
 
-from tests.fuzz.effort import EFFORT
+from tests.fuzz.effort import effort
 from tests.service.gateway import NoFaces
 
 LIMITS = PictureLimits(max_bytes=1 << 20, max_pixels=1 << 20)
@@ -61,7 +61,7 @@ def damaged_files(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@EFFORT
+@effort(1000)
 @given(
     st.one_of(damaged_files(), st.binary(max_size=256)),
     st.sampled_from([pb.CROP_MODE_CENTER, pb.CROP_MODE_PAD, pb.CROP_MODE_FACE]),
