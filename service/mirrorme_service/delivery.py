@@ -166,6 +166,7 @@ class Delivery:
         if not is_idle:
             state.last_speech_frame = run.stop_frame - 1
         self._acks.sent(run.first_frame, run.stop_frame)
+        self._gate.sent(run)
         for batch in batches:
             await self._write(send, pb.StreamAnimateResponse(frames=batch))
             self._count(batch, due_s)

@@ -36,6 +36,10 @@ class FrameGate(Protocol):
         """When an encoded run is to be sent; None: not before something changes."""
         ...
 
+    def sent(self, run: FrameRun) -> None:
+        """A run leaves; others that were encoded were dropped."""
+        ...
+
 
 class FastGate:
     """Everything, at once, as the client acknowledges it."""
@@ -66,6 +70,9 @@ class FastGate:
         """See `FrameGate`."""
         return None if self._state.is_paused else float("-inf")
 
+    def sent(self, run: FrameRun) -> None:
+        """Nothing here depends on it."""
+
 
 class LiveGate:
     """One frame at a time, each in its own time or not at all."""
@@ -90,7 +97,7 @@ class LiveGate:
         self._settling = False
         """An interrupt dropped what was there; nothing new is there yet."""
         self._shown: FrameRun | None = None
-        """The last frame that was encoded, to be shown on meanwhile."""
+        """The last frame that was sent, to be shown on meanwhile."""
 
     def is_over(self) -> bool:
         """See `FrameGate`."""
@@ -113,7 +120,7 @@ class LiveGate:
         run = self._buffer.run_from(frame)
         if run is not None:
             self._settling = False
-            self._shown = run = run.until(frame + 1)
+            run = run.until(frame + 1)
         elif self._settling and self._shown is not None and self._is_due(frame):
             run = FrameRun(self._shown.plan, frame, self._shown.frames, is_held=True)
         return run
@@ -132,6 +139,10 @@ class LiveGate:
     def due_s(self, run: FrameRun) -> float | None:
         """See `FrameGate`."""
         return None if self._pace.is_paused else self._pace.due_s(run.first_frame)
+
+    def sent(self, run: FrameRun) -> None:
+        """See `FrameGate`."""
+        self._shown = run
 
     def _leave_out_late_ones(self) -> None:
         """Passes the frames whose time is over."""

@@ -153,8 +153,11 @@ async def test_engines_that_are_at_it_are_not_waited_for() -> None:
         assert session.events("interrupted")[0].frame_index == frame
         cancelled = {"engine": "denoiser", "outcome": "cancelled"}
         await until(lambda: gateway.metric("mirrorme_engine_calls_total", **cancelled) == 1)
+        await session.play(frame, frame + 3)
+        pixels = session.seen.pixels
+        assert pixels[frame : frame + 3] == [pixels[frame - 1]] * 3, "the last one sent, shown on"
         faults.release()
-        await settle(session, frame, 60)
+        await settle(session, frame + 3, 60)
         assert session.num_frames == 60
         assert all(idle for i, idle in session.is_idle().items() if i >= frame)
 
