@@ -52,7 +52,7 @@ test: setup ## The quick tests (under 10 minutes on 2 cores)
 	$(BIN)/pytest $(ARGS)
 
 test-redis: setup ## The tests of gateways that share a Redis; needs redis-server
-	$(BIN)/pytest -rs -m redis $(ARGS)
+	$(BIN)/pytest -rs -m redis tests/service tests/survival $(ARGS)
 
 test-slow: setup ## The long tests
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)

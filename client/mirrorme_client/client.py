@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self
 
+import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from mirrorme.animate.v1 import animation_pb2 as pb
-from mirrorme.animate.v1.animation_pb2_grpc import AnimationServiceStub
 
 from mirrorme_client.channel import connection_error, open_channel
 from mirrorme_client.credentials import Credentials
+from mirrorme_client.endpoints import Endpoints
 from mirrorme_client.errors import from_status
 from mirrorme_client.final_status import Status
-from mirrorme_client.live_call import LiveCall
 from mirrorme_client.portrait import Portrait, portrait_source, read_picture
+from mirrorme_client.resuming_call import ResumingCall
 from mirrorme_client.session import AnimationSession, AudioSource, EventCallback
-
-_Response = TypeVar("_Response")
 
 DEFAULT_TARGET = "localhost:50051"
 
@@ -36,23 +37,33 @@ class AnimationClient:
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | Sequence[str] = DEFAULT_TARGET,
         *,
         credentials: Credentials | None = None,
         connect_timeout_s: float = 10.0,
         call_timeout_s: float = 120.0,
         stall_timeout_s: float = 30.0,
+        reconnect_timeout_s: float = 30.0,
     ) -> None:
         """
         Args:
-            target: `host:port`, or another gRPC target such as `dns:///gateway:50051`.
+            target: `host:port`, or another gRPC target such as `dns:///gateway:50051`. Several: the
+                first one that answers is used, and the others when it does not serve any more.
             credentials: token and certificates. None: plaintext, no token.
             connect_timeout_s: how long `open` tries to reach the server.
             call_timeout_s: the most that a call, or the start of a session, may take.
             stall_timeout_s: how long pushing waits in a session that nobody reads.
+            reconnect_timeout_s: how long a session that lost its server looks for one.
         """
-        self.target = target
+        targets = (target,) if isinstance(target, str) else tuple(target)
+        self.target = ", ".join(targets)
         self._credentials = credentials or Credentials()
+        self._endpoints = Endpoints(
+            targets,
+            partial(open_channel, credentials=self._credentials),
+            self._credentials.metadata,
+        )
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._call_timeout_s = call_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -77,14 +88,12 @@ class AnimationClient:
             NotAllowed: certificates do not fit.
             UnreadableInput: a file of the credentials cannot be read.
         """
-        self._channel = open_channel(self.target, self._credentials)
-        self._stub = AnimationServiceStub(self._channel)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._channel.channel_ready()
+                await self._endpoints.find()
         except TimeoutError:
             error = await connection_error(
-                self._channel, self.target, self._credentials, self._connect_timeout_s
+                self._endpoints.channel(0), self.target, self._credentials, self._connect_timeout_s
             )
             await self.close()
             raise error from None
@@ -94,11 +103,11 @@ class AnimationClient:
 
     async def close(self) -> None:
         """Closes the connection; sessions still open fail."""
-        await self._channel.close()
+        await self._endpoints.close()
 
     async def capabilities(self) -> pb.GetCapabilitiesResponse:
         """What the server animates with, and its limits."""
-        return await self._call(self._stub.GetCapabilities, pb.GetCapabilitiesRequest())
+        return await self._call("GetCapabilities", pb.GetCapabilitiesRequest())
 
     async def register_portrait(
         self,
@@ -119,7 +128,7 @@ class AnimationClient:
             preset=preset,
             consent_token=consent_token,
         )
-        return await self._call(self._stub.RegisterPortrait, request)
+        return await self._call("RegisterPortrait", request)
 
     def animate(
         self,
@@ -138,6 +147,7 @@ class AnimationClient:
         preset: str = "",
         consent_token: str = "",
         client_reference: str = "",
+        resumable: bool = True,
         on_event: EventCallback | None = None,
     ) -> AnimationSession:
         """A session, to be entered with `async with`.
@@ -169,11 +179,13 @@ class AnimationClient:
             preset=preset,
             consent_token=consent_token,
             client_reference=client_reference,
+            resumable=resumable,
         )
         return AnimationSession(
-            LiveCall(
-                partial(self._stub.StreamAnimate, metadata=self._credentials.metadata),
+            ResumingCall(
+                self._endpoints,
                 stall_timeout_s=self._stall_timeout_s,
+                reconnect_timeout_s=self._reconnect_timeout_s,
             ),
             config,
             audio=audio,
@@ -181,14 +193,21 @@ class AnimationClient:
             start_timeout_s=self._call_timeout_s,
         )
 
-    async def _call(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[object, _Response], request: object
-    ) -> _Response:
-        try:
-            return await method(
-                request, timeout=self._call_timeout_s, metadata=self._credentials.metadata
-            )
-        except grpc.aio.AioRpcError as error:
-            metadata = tuple(error.trailing_metadata() or ())
-            status = Status(error.code(), error.details() or "", metadata)
-            raise from_status(status) from error
+    async def _call(self, method: str, request: Message) -> Any:
+        """A call of the server in use; of the others in turn, while none is reached."""
+        for num_left in reversed(range(len(self._endpoints))):
+            index = self._endpoints.current
+            try:
+                call = getattr(self._endpoints.stub(index), method)
+                return await call(
+                    request, timeout=self._call_timeout_s, metadata=self._credentials.metadata
+                )
+            except grpc.aio.AioRpcError as error:
+                is_away = error.code() is grpc.StatusCode.UNAVAILABLE
+                if is_away:
+                    self._endpoints.leave(index)
+                if not is_away or not num_left:
+                    trailing = tuple(error.trailing_metadata() or ())
+                    status = Status(error.code(), error.details() or "", trailing)
+                    raise from_status(status) from error
+        raise AssertionError("there is at least one server")

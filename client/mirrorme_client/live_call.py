@@ -65,6 +65,12 @@ class LiveCall:
             task.cancel()
         # Without the caller's exception, which so passes the group unwrapped.
         await self._tasks.__aexit__(None, None, None)
+        # Nobody waits for what does not come any more.
+        while not self._outgoing.empty():
+            self._outgoing.get_nowait()
+        while not self._incoming.empty():
+            self._incoming.get_nowait()
+        self._incoming.put_nowait(None)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a task that ends with the call, at the latest."""
@@ -89,14 +95,21 @@ class LiveCall:
         self._raise_if_half_closed()
         await self._enqueue(request, may_stall)
 
-    async def overtake(self, request: pb.StreamAnimateRequest) -> None:
-        """Sends a request before the audio that waits here, which is dropped. Raises as `put`."""
+    async def overtake(self, request: pb.StreamAnimateRequest) -> list[pb.StreamAnimateRequest]:
+        """Sends a request before the audio that waits here, which is dropped and returned.
+
+        Raises as `put` does.
+        """
         self._raise_if_half_closed()
         waiting = [self._outgoing.get_nowait() for _ in range(self._outgoing.qsize())]
-        for kept in waiting:
-            if kept is None or not kept.HasField("audio"):
-                self._outgoing.put_nowait(kept)
+        dropped = []
+        for held in waiting:
+            if held is not None and held.HasField("audio"):
+                dropped.append(held)
+            else:
+                self._outgoing.put_nowait(held)
         await self._enqueue(request, may_stall=False)
+        return dropped
 
     async def half_close(self, *, may_stall: bool = False) -> None:
         """Says that no request follows. Raises as `put` does."""

@@ -11,8 +11,8 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_client.errors import ServerFault, SessionClosed, TimedOut
 from mirrorme_client.formats import bytes_per_sample, frame_rate_fps
-from mirrorme_client.live_call import LiveCall
 from mirrorme_client.portrait import Portrait, portrait_source
+from mirrorme_client.resuming_call import ResumingCall
 
 AudioSource: TypeAlias = AsyncIterable[bytes] | Iterable[bytes]
 EventCallback: TypeAlias = Callable[[pb.SessionEvent], None]
@@ -24,7 +24,7 @@ _MAX_AHEAD_S = 20.0
 
 
 class AnimationSession:
-    """Owns one StreamAnimate call from `async with` to its end.
+    """Owns one session from `async with` to its end.
 
     Entering sends the config and waits until the server has accepted it. Then speech is pushed and
     `finish()` says that no more comes, or `feed(source)` does both in the background; meanwhile
@@ -32,11 +32,15 @@ class AnimationSession:
     server stops taking audio when nobody takes its frames. Leaving early cancels the call.
 
     One task may push while another iterates; only one task iterates.
+
+    When the server dies or goes away, or the connection breaks, a resumable session goes on in
+    another stream, at another server where there is one: no frame is missing or comes twice. The
+    event `taken_over` tells of it.
     """
 
     def __init__(
         self,
-        call: LiveCall,
+        call: ResumingCall,
         config: pb.SessionConfig,
         *,
         audio: AudioSource | None,
@@ -226,7 +230,8 @@ class AnimationSession:
 
     def _acknowledge(self) -> None:
         """Acknowledges the batch that the caller has done with."""
-        if self._last_frame_index is not None and self._config.max_unacked_frames:
+        wanted = self._config.max_unacked_frames or self.started.takeover_token
+        if self._last_frame_index is not None and wanted:
             ack = pb.FrameAck(last_frame_index=self._last_frame_index)
             self._call.put_ack(pb.StreamAnimateRequest(ack=ack))
         self._last_frame_index = None

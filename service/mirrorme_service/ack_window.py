@@ -48,6 +48,10 @@ class AckWindow:
         while self._in_flight and self._in_flight[0] <= last_frame:
             self._in_flight.popleft()
 
+    def resume(self, next_frame: int) -> None:
+        """All frames before this one were sent, and have arrived."""
+        self._num_sent = next_frame
+
     def open(self) -> None:
         """Nobody acknowledges any more: no bound from now on."""
         self._max = 0

@@ -8,6 +8,9 @@ kept, and resampling works on blocks of fixed length. Resampled by libswresample
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import av
 import numpy as np
 from mirrorme.animate.v1 import animation_pb2 as pb
@@ -28,6 +31,8 @@ ENCODINGS: tuple[pb.AudioEncoding, ...] = (
 # (16-bit samples without the division by 32768), which would be heard as noise.
 _ABSURD = 64.0
 _BLOCKS_PER_S = 100
+# More than the filter looks back.
+_MEMORY_BLOCKS = 4
 _S16_SCALE = np.float32(1 / 32768)
 
 Samples = NDArray[np.float32]
@@ -143,6 +148,17 @@ class AudioInput:
         if self._resampler is not None:
             self._resampler = _Resampler(self._rate_hz)
 
+    def to_record(self) -> Any:
+        """What is held back, for `restore` of another one of the same format."""
+        resampler = self._resampler and self._resampler.to_record()
+        return self._partial, self.num_received, self.num_samples, resampler
+
+    def restore(self, record: Any) -> None:
+        """Goes on where the other one was."""
+        self._partial, self.num_received, self.num_samples, resampler = record
+        if self._resampler is not None:
+            self._resampler.restore(resampler)
+
     def _given(self, samples: Samples) -> Samples:
         self.num_samples += len(samples)
         return samples
@@ -181,10 +197,14 @@ class _Resampler:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._block_samples = rate_hz // _BLOCKS_PER_S
+        self._cycle_samples = rate_hz // math.gcd(rate_hz, SAMPLE_RATE_HZ)
+        """After so many samples the filter stands between two samples as it did before."""
         self._start()
 
     def _start(self) -> None:
         self._waiting = np.zeros(0, np.float32)
+        self._recent = np.zeros(0, np.float32)
+        """The last samples that were resampled, from a cycle's start."""
         self._swr = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
 
     def push(self, samples: Samples) -> Samples:
@@ -195,6 +215,7 @@ class _Resampler:
         blocks = np.split(
             samples[:num_whole], range(self._block_samples, num_whole, self._block_samples)
         )
+        self._remember(samples[:num_whole])
         return _joined([self._resampled(block) for block in blocks if len(block)])
 
     def flush(self, num_due: int) -> Samples:
@@ -206,6 +227,23 @@ class _Resampler:
         samples = _joined(rest)[:num_due]
         self._start()
         return np.pad(samples, (0, num_due - len(samples)))
+
+    def to_record(self) -> Any:
+        """See `AudioInput`. The filter's state is what it was last given."""
+        return self._recent, self._waiting
+
+    def restore(self, record: Any) -> None:
+        """See `AudioInput`."""
+        self._start()
+        self._recent, self._waiting = record
+        if len(self._recent):
+            self._resampled(self._recent)
+
+    def _remember(self, samples: Samples) -> None:
+        self._recent = np.concatenate([self._recent, samples])
+        num_past = len(self._recent) - _MEMORY_BLOCKS * self._block_samples
+        if num_past > 0:
+            self._recent = self._recent[num_past // self._cycle_samples * self._cycle_samples :]
 
     def _resampled(self, block: Samples) -> Samples:
         frame = av.AudioFrame.from_ndarray(block[None], format="flt", layout="mono")

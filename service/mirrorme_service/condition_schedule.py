@@ -6,14 +6,18 @@ lies so far ahead that it would only fill memory.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.manifest import Manifest
+from numpy.typing import NDArray
 
 from mirrorme_service import request_validation as check
 from mirrorme_service.clock import MediaClock
 from mirrorme_service.control_schedule import ControlSchedule
 from mirrorme_service.errors import OutOfRange
-from mirrorme_service.hand_schedule import HandSchedule
+from mirrorme_service.hand_schedule import NUM_HANDS, NUM_KEYPOINTS, HandSchedule
 from mirrorme_service.model import Conditions
 
 MAX_POSES = 4096
@@ -90,6 +94,32 @@ class ConditionSchedule:
             self._check_frame("facial_controls.first_frame_index", frame)
         self._controls.set(frame, changes)
 
+    def to_record(self) -> Any:
+        """All of it, for `restore`."""
+        settled = {
+            chunk: [_unless_zeros(array) for array in _arrays(conditions)]
+            for chunk, conditions in self._settled.items()
+        }
+        return self._open_frame, settled, self._hands.to_record(), self._controls.to_record()
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self._open_frame, settled, hands, controls = record
+        self._hands.restore(hands)
+        self._controls.restore(controls)
+        num_frames, num_controls = self._clock.chunk_frames, len(self._manifest.controls)
+        hands_shape = (num_frames, NUM_HANDS, NUM_KEYPOINTS, 3)
+        shapes = (hands_shape, (num_frames, num_controls), (num_frames, num_controls))
+        self._settled = {
+            chunk: Conditions(
+                *(
+                    np.zeros(shape, np.float32) if array is None else array.reshape(shape)
+                    for array, shape in zip(arrays, shapes, strict=True)
+                )
+            )
+            for chunk, arrays in settled.items()
+        }
+
     def _check_frame(self, field: str, frame: int) -> None:
         latest = self._open_frame + self._max_ahead_frames
         _check_time(field, frame, self._open_frame, latest)
@@ -111,3 +141,11 @@ def _check_time(field: str, got: int, earliest: int, latest: int) -> None:
         reason, why = "TIME_TOO_FAR_AHEAD", "send it when its audio is nearer"
     message = f"{field} is {got}: want {expected} now; {why}"
     raise OutOfRange(reason, message, field=field, got=got, expected=expected)
+
+
+def _arrays(conditions: Conditions) -> tuple[NDArray[np.float32], ...]:
+    return conditions.hand_keypoints, conditions.controls, conditions.control_weights
+
+
+def _unless_zeros(array: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    return array if array.any() else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,23 @@ class ControlSchedule:
                 self._apply(self._changes.pop(heapq.heappop(self._frames)))
             values[i], weights[i] = self._values, self._weights
         return values, weights
+
+    def to_record(self) -> Any:
+        """All of it, for `restore`."""
+        changes = {
+            frame: {index: (change.value, change.weight) for index, change in changes.items()}
+            for frame, changes in self._changes.items()
+        }
+        return self._values, self._weights, changes
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self._values, self._weights, changes = record
+        self._changes = {
+            frame: {index: ControlValue(*change) for index, change in changes.items()}
+            for frame, changes in changes.items()
+        }
+        self._frames = sorted(self._changes)
 
     def _apply(self, changes: dict[int, ControlValue]) -> None:
         for index, change in changes.items():

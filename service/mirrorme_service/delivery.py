@@ -45,7 +45,10 @@ class Delivery:
         counts: SessionCounts,
         metrics: Metrics,
         algorithmic_s: float,
+        *,
+        wanted_frame: int,
     ) -> None:
+        """`wanted_frame`: frames and events before this one are not sent: the client has them."""
         self._state = state
         self._gate = gate
         self._acks = acks
@@ -58,6 +61,7 @@ class Delivery:
         self._algorithmic_s = algorithmic_s
         self._encode_s = 0.0
         """Of the last frames."""
+        self._wanted_frame = wanted_frame
         self._events = DeliveryEvents(state, counts, metrics)
         self._changed = asyncio.Event()
         self._pending: FrameRun | None = None
@@ -96,6 +100,7 @@ class Delivery:
         """Delivers until the gate says that it is over."""
         while True:
             self._changed.clear()
+            self._state.mark(self._counts.of_frames)
             await self._send_events(send)
             if self._gate.is_over():
                 await self._send_events(send, to_the_end=True)
@@ -106,7 +111,11 @@ class Delivery:
                 continue
             for event in self._events.of_chunk(run.plan):
                 await self._send_event(send, event)
-            await self._deliver(send, self._uniform(run))
+            run = self._uniform(run)
+            if run.first_frame < self._wanted_frame:
+                self._pass(run)
+            else:
+                await self._deliver(send, run)
 
     async def _deliver(self, send: Send, run: FrameRun) -> None:
         """Encodes frames ahead of their time and sends them when it comes."""
@@ -139,9 +148,23 @@ class Delivery:
             state.timeline.utterances.next_border_frame,
             clock.first_frame_from(change) if change is not None else None,
             state.cuts[0].frame if state.cuts else None,
+            self._wanted_frame,
         ]
         # A change within the first frame's time belongs to the next frame.
         return run.until(min(stop for stop in stops if stop is not None and stop > run.first_frame))
+
+    def _pass(self, run: FrameRun) -> None:
+        """Leaves out frames that the client has from another stream."""
+        state, clock, counts = self._state, self._state.clock, self._counts
+        if state.timeline.is_speech(clock.first_sample(run.first_frame)):
+            state.last_speech_frame = run.stop_frame - 1
+        else:
+            counts.num_idle_frames += len(run.frames)
+        counts.num_frames += len(run.frames)
+        state.next_frame = run.stop_frame
+        state.next_audio_sample = min(clock.first_sample(run.stop_frame), state.timeline.end_sample)
+        state.release()
+        self.released.set()
 
     async def _send_run(
         self, send: Send, run: FrameRun, encoded: Sequence[EncodedFrame], due_s: float
@@ -157,7 +180,7 @@ class Delivery:
             encoded,
             state.timeline.pcm.read(first_sample, stop_sample),
             epoch=state.epoch,
-            utterance=self._events.utterance,
+            utterance=state.utterance,
             is_idle=is_idle,
             left_out=state.timeline.pcm.read(state.next_audio_sample, first_sample),
         )
@@ -180,6 +203,8 @@ class Delivery:
             await self._send_event(send, event)
 
     async def _send_event(self, send: Send, event: pb.SessionEvent) -> None:
+        if event.frame_index < self._wanted_frame:
+            return
         await self._write(send, pb.StreamAnimateResponse(event=event))
 
     async def _write(self, send: Send, response: pb.StreamAnimateResponse) -> None:

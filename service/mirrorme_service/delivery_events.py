@@ -22,17 +22,18 @@ class DeliveryEvents:
         self._metrics = metrics
         self._portrait_id = state.identity.portrait.portrait_id
         self._level: pb.DegradationLevel = pb.DEGRADATION_LEVEL_NONE
-        self.utterance = 0
-        """Of the next frame; 0 before the first one."""
 
     def due(self, *, to_the_end: bool = False) -> Iterator[pb.SessionEvent]:
         """Interrupts, beginnings and ends of utterances up to the next frame, or all there are."""
         state = self._state
         while state.cuts and (to_the_end or state.cuts[0].frame <= state.next_frame):
-            yield self._interrupted(state.cuts.popleft())
+            cut = state.cuts.popleft()
+            state.marks.tell(cut)
+            yield self._interrupted(cut)
         utterances = state.timeline.utterances
         last = utterances.last_border_frame if to_the_end else state.next_frame
         for border in utterances.pop_until(last):
+            state.marks.tell(border)
             yield self._border(border)
 
     def of_chunk(self, plan: ChunkPlan) -> Iterator[pb.SessionEvent]:
@@ -63,7 +64,7 @@ class DeliveryEvents:
     def _border(self, border: Border) -> pb.SessionEvent:
         number = border.utterance
         if border.starts:
-            self.utterance = number
+            self._state.utterance = number
             started = pb.UtteranceStarted(utterance=number)
             return self._event(border.frame, utterance_started=started)
         finished = pb.UtteranceFinished(utterance=number, interrupted=border.interrupted)

@@ -118,6 +118,12 @@ class Unauthenticated(AnimationError):
     status_code = grpc.StatusCode.UNAUTHENTICATED
 
 
+class SessionTaken(AnimationError):
+    """Another stream goes on with the session; this one ends."""
+
+    status_code = grpc.StatusCode.ABORTED
+
+
 class PermissionDenied(AnimationError):
     """The caller may not do this: a proof is missing or does not fit."""
 

@@ -9,9 +9,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
+import grpc.aio
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_service.clock import MediaClock
@@ -80,6 +81,14 @@ class Farewell:
                 self._next_frame = batch.first_frame_index + len(batch.frames)
                 self._epoch = batch.epoch
 
+    async def say(self, response: pb.StreamAnimateResponse) -> None:
+        """Sends what has no place of its own; nothing before the stream begins or after it ends."""
+        async with self._sending:
+            if self._started.is_set() and not self._is_over:
+                # A client that is gone need not be told; its session is about to be cancelled.
+                with suppress(grpc.aio.BaseError):
+                    await self._send(response)
+
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[None]:
         """Runs a session inside.
@@ -97,9 +106,7 @@ class Farewell:
         try:
             async with asyncio.timeout(self._drain.left_s):
                 await self._started.wait()
-                async with self._sending:
-                    if not self._is_over:
-                        await self._send(pb.StreamAnimateResponse(event=self._going_away()))
+                await self.say(pb.StreamAnimateResponse(event=self._going_away()))
                 await asyncio.sleep(math.inf)
         except TimeoutError:
             raise draining_error() from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,15 @@ class HandSchedule:
         for stamp in self._stamps[:keep_from]:
             del self._by_stamp[stamp]
         del self._stamps[:keep_from]
+
+    def to_record(self) -> Any:
+        """All of it, for `restore`."""
+        return self._by_frame, self._by_stamp
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self._by_frame, self._by_stamp = record
+        self._stamps = sorted(self._by_stamp)
 
     @property
     def _reach_samples(self) -> int:

@@ -46,7 +46,7 @@ class Commands(Protocol):
         """Goes on with another portrait."""
         ...
 
-    def acknowledged(self) -> None:
+    def acknowledged(self, last_frame: int) -> None:
         """Frames arrived."""
         ...
 
@@ -110,7 +110,7 @@ class Intake:
                 await self._commands.change_portrait(request.change_portrait)
             case "ack":
                 self._acks.acknowledge(request.ack.last_frame_index)
-                self._commands.acknowledged()
+                self._commands.acknowledged(request.ack.last_frame_index)
             case "config":
                 raise FailedPrecondition(
                     "CONFIG_REPEATED",
@@ -122,6 +122,8 @@ class Intake:
                 raise InvalidRequest("MESSAGE_EMPTY", "the request holds no message", got="empty")
             case _:
                 raise AssertionError(f"{kind} is refused before")
+        if kind not in ("audio", "ack"):
+            self._state.num_requests += 1
 
     async def finish(self) -> None:
         """The stream was half-closed: what was sent is animated to its end."""
@@ -134,7 +136,10 @@ class Intake:
         if data:
             self._state.speech.hear()
         for start in range(0, len(data), _PART_BYTES):
-            await self._append(self._state.audio.push(data[start : start + _PART_BYTES]))
+            part = data[start : start + _PART_BYTES]
+            samples = self._state.audio.push(part)
+            self._state.num_audio_bytes += len(part)
+            await self._append(samples)
 
     async def _end_utterance(self) -> None:
         samples = self._state.audio.flush()

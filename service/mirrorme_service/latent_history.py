@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from mirrorme.animate.v1 import animation_pb2 as pb
 from numpy.typing import NDArray
 
 from mirrorme_service.identity_cache import Identity
@@ -93,6 +95,27 @@ class LatentHistory:
                         self._made.popleft()
                     return
                 num_before += len(self._made[index].latents)
+
+    def to_record(self, chunk: int) -> Any:
+        """The chunks before one, for `restore`, each with its portrait's id."""
+        return [
+            (made.chunk, made.identity.portrait.portrait_id, made.latents)
+            for made in self._made
+            if made.chunk < chunk
+        ]
+
+    def restore(self, record: Any, identity: Identity) -> None:
+        """Holds what another one held. Of other portraits than this one only the id is known."""
+        self._made = deque(
+            MadeChunk(
+                chunk,
+                identity
+                if portrait_id == identity.portrait.portrait_id
+                else Identity(pb.PortraitInfo(portrait_id=portrait_id), identity.latents),
+                latents,
+            )
+            for chunk, portrait_id, latents in record
+        )
 
     def _find(self, chunk: int) -> MadeChunk:
         return next(made for made in self._made if made.chunk == chunk)

@@ -47,8 +47,12 @@ class LivePacing:
             first_guess_s + model.lookahead_chunks * chunk_s,
             has_cheaper=model.has_cheaper_denoiser,
         )
-        start_s = clock.now_s() + self._governor.lead_s
+        # A session that goes on begins with a chunk that its client has a part of.
+        first_frame = state.next_chunk * media.chunk_frames
+        start_s = clock.now_s() + self._governor.lead_s - float(first_frame / media.frame_rate)
         self.pace = SessionPace(clock, media.frame_rate, start_s)
+        if state.is_paused:
+            self.pace.pause()
         controls = [control.name for control in model.manifest.controls]
         self.planner = LivePlanner(
             state,

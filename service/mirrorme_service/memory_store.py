@@ -62,11 +62,11 @@ class MemoryStore:
         held.expires_s = self._clock() + ttl_s
         return held.hold, held.state
 
-    async def forget_session(self, hold: Hold) -> None:
+    async def forget_session(self, hold: Hold, after_s: float) -> None:
         """See `Store`."""
         held = self._live(hold.session_id)
         if held is not None and held.hold.fence == hold.fence:
-            self._drop(hold.session_id)
+            held.expires_s = self._clock() + after_s
 
     async def save_portrait(self, portrait_id: str, portrait: bytes, ttl_s: float) -> None:
         """See `Store`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,6 +59,16 @@ class PcmRing:
         """Takes back the samples from `end_sample` on."""
         assert end_sample >= self.start_sample, "samples forgotten"
         self._size = min(self._size, end_sample - self.start_sample)
+
+    def to_record(self) -> Any:
+        """What is held, for `restore`."""
+        return self.start_sample, self.read(self.start_sample, self.end_sample)
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self.start_sample, samples = record
+        self._head = self._size = 0
+        self.append(samples)
 
     def _make_room(self, num_samples: int) -> None:
         needed = self._size + num_samples

@@ -38,8 +38,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {redis.call('HINCRBY', KEYS[1], 'fence', 1), held[2]}
 """
 _FORGET = """
-if redis.call('HGET', KEYS[1], 'fence') == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 
@@ -88,9 +88,10 @@ class RedisStore:
         fence, state = claimed
         return replace(Hold(session_id, token_sha256), fence=fence), state
 
-    async def forget_session(self, hold: Hold) -> None:
+    async def forget_session(self, hold: Hold, after_s: float) -> None:
         """See `Store`."""
-        await _answer(self._forget([_session_key(hold.session_id)], [hold.fence]))
+        arguments = [hold.fence, _ms(after_s)]
+        await _answer(self._forget([_session_key(hold.session_id)], arguments))
 
     async def save_portrait(self, portrait_id: str, portrait: bytes, ttl_s: float) -> None:
         """See `Store`."""

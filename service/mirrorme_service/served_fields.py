@@ -40,9 +40,6 @@ class UnservedField:
         return self.value is None or held == self.value
 
 
-_ALWAYS = (UnservedField("config.takeover"),)
-
-
 def unserved_fields(manifest: Manifest, *, consent: bool) -> tuple[UnservedField, ...]:
     """What this server refuses with a model: what it lacks itself, then what the model lacks.
 
@@ -58,8 +55,7 @@ def unserved_fields(manifest: Manifest, *, consent: bool) -> tuple[UnservedField
         "hand_poses": manifest.hands,
         "facial_controls": bool(manifest.controls),
     }
-    lacking = (UnservedField(path) for path, served in by_model.items() if not served)
-    return (*_ALWAYS, *lacking)
+    return tuple(UnservedField(path) for path, served in by_model.items() if not served)
 
 
 def check_served(request: Message, fields: tuple[UnservedField, ...]) -> None:

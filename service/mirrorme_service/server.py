@@ -47,6 +47,7 @@ from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
 from mirrorme_service.shared_portraits import SharedPortraits
 from mirrorme_service.store import Store
+from mirrorme_service.takeover import Takeover
 from mirrorme_service.traces import Traces
 from mirrorme_service.wall_clock import SystemClock, WallClock
 
@@ -155,6 +156,7 @@ class Server:
             identities,
             self.admission,
             self.drain,
+            Takeover(self.store, self.model, self.metrics, self.config.session_ttl_s),
             self.metrics,
             version,
             clock,

@@ -36,11 +36,16 @@ from mirrorme_service.request_validation import check_crop_mode, check_preset
 from mirrorme_service.served_fields import check_known, check_served, unserved_fields
 from mirrorme_service.session import Session
 from mirrorme_service.session_config import check_portrait_source, effective_config
+from mirrorme_service.session_record import SessionRecord
+from mirrorme_service.store import Hold
+from mirrorme_service.takeover import Takeover
 from mirrorme_service.traces import Traces, current_trace
 from mirrorme_service.wall_clock import WallClock
 
 log = logging.getLogger(__name__)
 
+# Of sessions that ended with these reasons; the others failed.
+_OUTCOMES = {"SERVER_DRAINING": "drained", "SESSION_TAKEN_OVER": "moved"}
 # A stream that holds a place is there to be used.
 _MAX_WAIT_FOR_CONFIG_S = 10.0
 _REFUSE_AFTER_S = 0.01
@@ -58,6 +63,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         identities: IdentityCache,
         admission: Admission,
         drain: Drain,
+        takeover: Takeover,
         metrics: Metrics,
         version: str,
         clock: WallClock,
@@ -69,6 +75,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._identities = identities
         self._admission = admission
         self._drain = drain
+        self._takeover = takeover
         self._metrics = metrics
         self._version = version
         self._clock = clock
@@ -140,12 +147,12 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         with trace, self._counted() as outcome, self._admission.place(caller):
             async with farewell.watch():
                 requests = aiter(request_iterator)
-                session = await self._open(session_id, requests)
+                session, hold = await self._open(session_id, requests)
                 outcome.append("failed")
                 # Apart from the first write: an error that cancels it would have grpc.aio send the
                 # metadata again, which Core refuses, and the client would never be told.
                 await context.send_initial_metadata(())
-                await session.run(requests, farewell.send)
+                await self._takeover.run(session, hold, requests, farewell)
             outcome.append("completed")
             log.info("session completed: %s", session.counts)
 
@@ -157,11 +164,13 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
 
     async def _open(
         self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]
-    ) -> Session:
-        """Takes the first message and makes a session of it."""
+    ) -> tuple[Session, Hold | None]:
+        """Takes the first message and makes a session of it, and a hold if it is resumable."""
         request = await self._first_request(requests)
         check_known(request, "")
         check_served(request, self._unserved)
+        if request.config.HasField("takeover"):
+            return await self._take_up(request.config)
         config = effective_config(request.config, self._model.manifest)
         log_about_session(client_reference=config.client_reference)
         current_trace().describe(
@@ -172,6 +181,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         config.ClearField("consent_token")
         identity = await self._identity(config.portrait, "config.portrait", consent_token)
         config.portrait.CopyFrom(pb.PortraitSource(portrait_id=identity.portrait.portrait_id))
+        hold, token = None, b""
+        if config.resumable:
+            hold, token = self._takeover.begin(session_id)
         started = pb.SessionStarted(
             session_id=session_id,
             effective_config=config,
@@ -180,6 +192,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             timing=self._model.timing(),
             algorithmic_latency_ms=self._model.manifest.algorithmic_latency_ms,
             portrait=identity.portrait,
+            takeover_token=token,
         )
         log.info(
             "session of %r: portrait %.12s, %d Hz in, %s out",
@@ -188,6 +201,29 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             config.audio_format.sample_rate_hz,
             pb.FrameEncoding.Name(config.output.encoding),
         )
+        return self._session(started, identity, consent_token), hold
+
+    async def _take_up(self, config: pb.SessionConfig) -> tuple[Session, Hold]:
+        """Makes a session of one that was held before."""
+        hold, record = await self._takeover.take_up(config)
+        started = pb.SessionStarted()
+        started.CopyFrom(record.started)
+        started.model.CopyFrom(self._model.version(self._version))
+        started.portrait.CopyFrom(record.identity.portrait)
+        started.takeover_token = config.takeover.takeover_token
+        started.resume_from.CopyFrom(record.input)
+        log_about_session(client_reference=record.started.effective_config.client_reference)
+        log.info("takes up session %s at frame %d", hold.session_id, record.wanted_frame)
+        # Proofs are kept by clients only: another portrait needs one with its own session.
+        return self._session(started, record.identity, "", record), hold
+
+    def _session(
+        self,
+        started: pb.SessionStarted,
+        identity: Identity,
+        consent_token: str,
+        record: SessionRecord | None = None,
+    ) -> Session:
         return Session(
             self._config,
             self._model,
@@ -197,6 +233,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             partial(self._change_portrait, consent_token),
             self._clock,
             first_guess_s=self._first_guess_s,
+            record=record,
         )
 
     async def _first_request(
@@ -258,8 +295,8 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         except BaseException as error:
             if is_client_gone(error):
                 outcome.append("cancelled")
-            elif as_animation_error(error).reason == "SERVER_DRAINING" and outcome[-1] == "failed":
-                outcome.append("drained")
+            elif outcome[-1] == "failed":
+                outcome.append(_OUTCOMES.get(as_animation_error(error).reason, "failed"))
             raise
         finally:
             self._metrics.sessions.labels(outcome[-1]).inc()

@@ -34,6 +34,7 @@ from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model, Strengths
 from mirrorme_service.served_fields import check_served, unserved_fields
 from mirrorme_service.session_counts import SessionCounts
+from mirrorme_service.session_record import SessionRecord, session_record
 from mirrorme_service.session_state import SessionState
 from mirrorme_service.session_watchdog import SessionWatchdog
 from mirrorme_service.wall_clock import WallClock
@@ -53,6 +54,7 @@ class Session:
         load_portrait: for a change of portrait.
         clock: paces and limits.
         first_guess_s: how long a chunk may take, until one was made.
+        record: of a session that goes on. None: a new one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Session:
         clock: WallClock,
         *,
         first_guess_s: float,
+        record: SessionRecord | None = None,
     ) -> None:
         settings = started.effective_config
         self._model = model
@@ -75,24 +78,27 @@ class Session:
         self._clock = clock
         self._unserved = unserved_fields(model.manifest, consent=config.consent_keys is not None)
         self.counts = SessionCounts(clock.now_s())
-        # 1 is as trained: for a model that lets nobody choose.
-        strengths = Strengths(
-            expression=settings.expression if settings.HasField("expression") else 1.0,
-            guidance=settings.guidance if settings.HasField("guidance") else 1.0,
-        )
-        self.state = SessionState.start(
-            model,
-            seed=settings.seed,
-            strengths=strengths,
-            identity=identity,
-            audio=AudioInput(settings.audio_format),
-            max_poses_ahead_s=config.max_poses_ahead_s,
-        )
+        self.state = _start_state(config, model, settings, identity)
+        if record is not None:
+            record.restore(self.state, self.counts)
         size, output = started.frame_size, settings.output
         self._encoder = open_frame_encoder(
             output, size.width_px, size.height_px, model.clock.frame_rate
         )
         self._acks = AckWindow(settings.max_unacked_frames)
+        wanted_frame = 0
+        self._taken_over: pb.SessionEvent | None = None
+        if record is not None:
+            wanted_frame = record.wanted_frame
+            self._acks.resume(wanted_frame)
+            self.state.marks.acknowledge(wanted_frame)
+            self._taken_over = pb.SessionEvent(
+                frame_index=wanted_frame,
+                sample_index=model.clock.first_sample(wanted_frame),
+                epoch=record.mark.epoch,
+                taken_over=pb.TakenOver(),
+            )
+        self.state.mark(self.counts.of_frames)
         self._buffer = FrameBuffer(_MAX_CHUNKS, self._wake_delivery)
         self._live = None
         if settings.pacing == pb.PACING_REAL_TIME:
@@ -120,6 +126,7 @@ class Session:
             self.counts,
             metrics,
             started.algorithmic_latency_ms / 1000,
+            wanted_frame=wanted_frame,
         )
         self._intake = Intake(
             config,
@@ -134,7 +141,8 @@ class Session:
         self._watchdog = SessionWatchdog(config, clock, is_live=self._live is not None)
         self._portrait: asyncio.Task[None] | None = None
         """Loads the portrait to change to."""
-        self._num_put = 0
+        self._is_all_read = False
+        self._num_put = self.state.next_chunk
         """The chunk after the last one that was decoded."""
 
     async def run(self, requests: AsyncIterator[pb.StreamAnimateRequest], send: Send) -> None:
@@ -147,6 +155,9 @@ class Session:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await send(pb.StreamAnimateResponse(started=self._started))
+                if self._taken_over is not None:
+                    await send(pb.StreamAnimateResponse(event=self._taken_over))
+                self._planner.restart(self.state.next_chunk)
                 self._start_work()
                 others = [
                     self._tasks.create_task(self._read(requests), name="reader"),
@@ -216,9 +227,32 @@ class Session:
                 self._portrait.cancel()  # the last one asked for is the one to use
             self._portrait = self._tasks.create_task(self._use_portrait(change), name="portrait")
 
-    def acknowledged(self) -> None:
+    def acknowledged(self, last_frame: int) -> None:
         """Frames arrived, so others may leave."""
+        self.state.marks.acknowledge(last_frame + 1)
         self._wake_delivery()
+
+    @property
+    def input_position(self) -> pb.InputPosition:
+        """How far the client's requests were taken in."""
+        return pb.InputPosition(
+            num_audio_bytes=self.state.num_audio_bytes, num_requests=self.state.num_requests
+        )
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Another one whenever `record` would differ in what matters."""
+        state = self.state
+        mark = state.marks.resumable
+        chunk = -1 if mark is None else mark.frame // state.clock.chunk_frames
+        settled = state.timeline.end_sample
+        return chunk, state.next_chunk, settled, state.num_audio_bytes, state.num_requests
+
+    def record(self) -> bytes | None:
+        """The session as it is, for another gateway; None: now it cannot go on elsewhere."""
+        if self._is_all_read:
+            return None
+        return session_record(self._started, self.state, self.counts)
 
     def _new_planner(self) -> Planner:
         if self._live is not None:
@@ -236,6 +270,8 @@ class Session:
             await self._watchdog.took_request()
             check_served(request, self._unserved)
             await self._intake.take(request)
+        # A stream that broke ends as one that was half-closed does.
+        self._is_all_read = True
         await self._intake.finish()
         self.resume()  # nobody else will
         self._wake_delivery()
@@ -279,3 +315,22 @@ class Session:
 
     def _wake_delivery(self) -> None:
         self._delivery.wake()
+
+
+def _start_state(
+    config: ServiceConfig, model: Model, settings: pb.SessionConfig, identity: Identity
+) -> SessionState:
+    # 1 is as trained: for a model that lets nobody choose.
+    strengths = Strengths(
+        expression=settings.expression if settings.HasField("expression") else 1.0,
+        guidance=settings.guidance if settings.HasField("guidance") else 1.0,
+    )
+    return SessionState.start(
+        model,
+        seed=settings.seed,
+        strengths=strengths,
+        identity=identity,
+        audio=AudioInput(settings.audio_format),
+        max_poses_ahead_s=config.max_poses_ahead_s,
+        is_resumable=settings.resumable,
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.duration_pb2 import Duration
 from mirrorme.animate.v1 import animation_pb2 as pb
 
+from mirrorme_service.delivery_marks import FrameCounts
 from mirrorme_service.session_state import SessionState
 
 # Percentiles are of the last chunks: 90 minutes at 3 chunks a second.
@@ -35,6 +36,17 @@ class SessionCounts:
     num_interrupts: int = 0
     num_frame_bytes: int = 0
     chunk_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_CHUNK_TIMES))
+
+    @property
+    def of_frames(self) -> FrameCounts:
+        """The counts that belong to frames."""
+        return FrameCounts(
+            self.num_frames,
+            self.num_idle_frames,
+            self.num_skipped_frames,
+            self.num_late_frames,
+            self.num_frame_bytes,
+        )
 
     @property
     def first_frame_latency_s(self) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mirrorme_service.audio_input import AudioInput
 from mirrorme_service.clock import MediaClock
 from mirrorme_service.condition_schedule import ConditionSchedule
+from mirrorme_service.delivery_marks import DeliveryMark, DeliveryMarks, FrameCounts
 from mirrorme_service.identity_cache import Identity
 from mirrorme_service.latent_history import LatentHistory
 from mirrorme_service.model import Model, Strengths
@@ -47,6 +48,12 @@ class SessionState:
     latents: LatentHistory
     num_context_latents: int
     """That a chunk looks back to."""
+    marks: DeliveryMarks
+    """What the client may have to be sent again."""
+    num_audio_bytes: int = 0
+    """Taken from messages."""
+    num_requests: int = 0
+    """Taken, but audio and acknowledgements."""
     next_chunk: int = 0
     """The first one that is not planned."""
     next_frame: int = 0
@@ -55,6 +62,8 @@ class SessionState:
     """The first one that was not returned with a frame."""
     last_speech_frame: int | None = None
     """The last one delivered that speech drove."""
+    utterance: int = 0
+    """Of the frames from `next_frame` on; 0 before the first one."""
     epoch: int = 0
     """Of the frames from `next_frame` on, up to the first of `cuts`."""
     cuts: deque[Cut] = field(default_factory=deque)
@@ -73,6 +82,7 @@ class SessionState:
         identity: Identity,
         audio: AudioInput,
         max_poses_ahead_s: float,
+        is_resumable: bool,
     ) -> SessionState:
         """Before the first chunk: silence was heard and the portrait stood still."""
         chunk = model.manifest.chunk
@@ -87,6 +97,7 @@ class SessionState:
             conditions=ConditionSchedule(model.manifest, max_poses_ahead_s),
             latents=LatentHistory(),
             num_context_latents=max(chunk.motion_latents, chunk.decoder_context_latents),
+            marks=DeliveryMarks(is_kept=is_resumable),
         )
 
     @property
@@ -94,11 +105,28 @@ class SessionState:
         """The first frame after all speech that has a place."""
         return self.clock.first_frame_from(self.timeline.speech_end_sample)
 
+    def mark(self, counts: FrameCounts) -> None:
+        """Notes how the delivery stands, in case that it must go on from here again."""
+        mark = DeliveryMark(
+            frame=self.next_frame,
+            audio_sample=self.next_audio_sample,
+            epoch=self.epoch,
+            utterance=self.utterance,
+            open_utterance=self.timeline.utterances.open_utterance,
+            last_speech_frame=self.last_speech_frame,
+            counts=counts,
+            num_told=self.marks.num_told,
+        )
+        self.marks.add(mark)
+
     def release(self) -> None:
-        """Frees what was only needed for frames that are delivered."""
-        chunk = self.next_frame // self.clock.chunk_frames
+        """Frees what was only needed for frames that are delivered, and not to be sent again."""
+        frame, audio_sample = self.next_frame, self.next_audio_sample
+        if (mark := self.marks.oldest) is not None:
+            frame, audio_sample = mark.frame, mark.audio_sample
+        chunk = frame // self.clock.chunk_frames
         heard_from = self.clock.window(chunk).start_sample
-        self.timeline.forget_before(min(heard_from, self.next_audio_sample))
+        self.timeline.forget_before(min(heard_from, audio_sample))
         self.latents.forget_before(chunk, self.num_context_latents)
         self.conditions.forget_before(chunk)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,17 @@ class SpeechQueue:
             ended = SpeechPiece(last.utterance, last.samples, last.starts, ends=True)
             self._pieces[-1] = ended
         return num_dropped
+
+    def to_record(self) -> Any:
+        """All of it, for `restore`."""
+        pieces = [(p.utterance, p.samples, p.starts, p.ends) for p in self._pieces]
+        return self._open, self.num_utterances, self.last_push_samples, pieces
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self._open, self.num_utterances, self.last_push_samples, pieces = record
+        self._pieces = deque(SpeechPiece(*piece) for piece in pieces)
+        self.num_samples = sum(len(piece.samples) for piece in self._pieces)
 
     def _add(
         self, samples: NDArray[np.float32], *, starts: bool = False, ends: bool = False

@@ -63,8 +63,8 @@ class Store(Protocol):
         """
         ...
 
-    async def forget_session(self, hold: Hold) -> None:
-        """Drops a session that ended, unless another holder claimed it.
+    async def forget_session(self, hold: Hold, after_s: float) -> None:
+        """Drops a session that ended, so long from now, unless another holder claimed it.
 
         Raises:
             StoreUnavailable

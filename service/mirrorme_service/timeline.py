@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,3 +99,14 @@ class Timeline:
         long_ago = sample - _SPAN_MEMORY_S * self._clock.sample_rate_hz
         while len(self._spans) > 1 and self._spans[0].stop_sample <= long_ago:
             self._spans.popleft()
+
+    def to_record(self) -> Any:
+        """The audio, and where speech is in it, for `restore`. Without the utterances."""
+        spans = [(span.start_sample, span.stop_sample) for span in self._spans]
+        return self.pcm.to_record(), spans, self._begin_sample
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        pcm, spans, self._begin_sample = record
+        self.pcm.restore(pcm)
+        self._spans = deque(_Span(*span) for span in spans)

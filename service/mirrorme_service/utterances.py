@@ -7,7 +7,9 @@ the utterance before it. An utterance in which no frame starts begins and ends a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mirrorme_service.clock import MediaClock
 
@@ -70,6 +72,21 @@ class Utterances:
     def last_border_frame(self) -> int:
         """Of the last border that was not popped; 0 without one."""
         return self._borders[-1].frame if self._borders else 0
+
+    @property
+    def open_utterance(self) -> int | None:
+        """Whose beginning was popped, and not its end."""
+        return self._popped
+
+    def to_record(self, popped: Sequence[Border], open_utterance: int | None) -> Any:
+        """For `restore`, as it was before these borders were popped."""
+        borders = [*popped, *self._borders]
+        return open_utterance, [(b.frame, b.utterance, b.starts, b.interrupted) for b in borders]
+
+    def restore(self, record: Any) -> None:
+        """Holds what another one held."""
+        self._popped, borders = record
+        self._borders = deque(Border(*border) for border in borders)
 
     def _frame(self, sample: int) -> int:
         return self._clock.first_frame_from(sample)

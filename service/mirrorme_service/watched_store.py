@@ -38,9 +38,9 @@ class WatchedStore:
         claim = self._store.claim_session(session_id, token_sha256, ttl_s)
         return await self._watched("claim_session", claim)
 
-    async def forget_session(self, hold: Hold) -> None:
+    async def forget_session(self, hold: Hold, after_s: float) -> None:
         """See `Store`."""
-        await self._watched("forget_session", self._store.forget_session(hold))
+        await self._watched("forget_session", self._store.forget_session(hold, after_s))
 
     async def save_portrait(self, portrait_id: str, portrait: bytes, ttl_s: float) -> None:
         """See `Store`."""

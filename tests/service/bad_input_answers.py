@@ -132,6 +132,8 @@ expired or of another authority does not get through TLS, and sees `UNAVAILABLE`
 | all places for sessions are taken | `RESOURCE_EXHAUSTED` | `SESSIONS_FULL` | yes |
 | more calls at once than the server takes at all | `RESOURCE_EXHAUSTED` | none, by gRPC | no |
 | the server is shutting down | `UNAVAILABLE` | `SERVER_DRAINING` | yes |
+| the store that has the session does not answer | `UNAVAILABLE` | `STORE_UNAVAILABLE` | yes |
+| another stream took the session up | `ABORTED` | `SESSION_TAKEN_OVER` | no |
 | the engines' queues are full | `RESOURCE_EXHAUSTED` | `ENGINE_OVERLOADED` | yes |
 | an engine did not answer in time, tried again in vain | `UNAVAILABLE` | `ENGINE_TIMEOUT` | yes |
 | an engine is out of reach, tried again in vain | `UNAVAILABLE` | `ENGINE_UNAVAILABLE` | yes |

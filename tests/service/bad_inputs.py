@@ -50,6 +50,11 @@ def _config(**changes: Any) -> Callable[[], list[Message]]:
     return lambda: [config(**changes)]
 
 
+def _takeover(**others: Any) -> Message:
+    takeover = pb.SessionTakeover(session_id="x", takeover_token=b"y")
+    return pb.StreamAnimateRequest(config=pb.SessionConfig(takeover=takeover, **others))
+
+
 def _portrait(
     image: Callable[[], bytes], crop_mode: int = pb.CROP_MODE_CENTER
 ) -> Callable[[], list[Message]]:
@@ -175,6 +180,8 @@ ORDER = [
     BadInput("a config field that is not in this version", lambda: [config().SerializeToString() + b"\x0a\x03\xa0\x06\x01"], "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.100"),
     BadInput("end of utterance without audio, twice", lambda: [config(), END_OF_UTTERANCE, END_OF_UTTERANCE], "OK"),
     BadInput("half-close straight after config", lambda: [config()], "OK"),
+    BadInput("a takeover of a session that is not here, or with another token", lambda: [_takeover()], "NOT_FOUND", "TAKEOVER_UNKNOWN", "config.takeover"),
+    BadInput("a takeover with another config", lambda: [_takeover(seed=1)], "INVALID_ARGUMENT", "FIELD_CONFLICT", "config.seed"),
 ]  # fmt: skip
 
 PORTRAIT = [
@@ -275,7 +282,6 @@ LIVE = [
 ]  # fmt: skip
 
 NOT_SERVED = [
-    BadInput("a takeover", _config(takeover=pb.SessionTakeover(session_id="x")), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.takeover"),
     BadInput("a consent token", _config(consent_token="x"), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.consent_token"),
     BadInput("guidance, with a model that has none", _config(guidance=2.0), "UNIMPLEMENTED", "FIELD_NOT_SERVED", "config.guidance"),
 ]  # fmt: skip

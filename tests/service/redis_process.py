@@ -38,16 +38,23 @@ class RedisProcess:
             ],
             stdout=subprocess.DEVNULL,
         )
-        for _ in range(500):
+        self._wait_for(b"PING", b"+PONG")
+
+    def until_keys(self, num_keys: int) -> None:
+        """Returns once it holds so many keys."""
+        self._wait_for(b"DBSIZE", b":%d\r" % num_keys)
+
+    def _wait_for(self, command: bytes, answer: bytes) -> None:
+        for _ in range(1000):
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
+                    connection.sendall(command + b"\r\n")
+                    if connection.recv(16).startswith(answer):
                         return
             except OSError:
                 pass
             time.sleep(0.02)
-        raise AssertionError("redis-server does not answer")
+        raise AssertionError(f"redis-server does not answer {command!r} with {answer!r}")
 
     def stop(self) -> None:
         """Kills it."""

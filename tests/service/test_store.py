@@ -56,7 +56,8 @@ async def test_a_later_holder_shuts_out_the_one_before(store: Store) -> None:
     with pytest.raises(Fenced):
         await store.save_session(HOLD, LATER, 60)
     await store.save_session(hold, LATER, 60)
-    await store.forget_session(HOLD)
+    await store.forget_session(HOLD, 0)
+    await asyncio.sleep(0.01)
     assert (await store.claim_session("session", TOKEN, 60))[1] == LATER
 
 
@@ -70,10 +71,13 @@ async def test_only_the_token_claims(store: Store) -> None:
 
 async def test_a_session_is_forgotten_by_its_holder(store: Store) -> None:
     await store.save_session(HOLD, STATE, 60)
-    await store.forget_session(HOLD)
+    await store.forget_session(HOLD, 60)
+    assert (await store.claim_session("session", TOKEN, 60))[0].fence == 2
+    await store.forget_session(Hold("session", TOKEN, 2), 0)
+    await asyncio.sleep(0.01)
     with pytest.raises(NotClaimed):
         await store.claim_session("session", TOKEN, 60)
-    await store.forget_session(HOLD)
+    await store.forget_session(HOLD, 0)
 
 
 async def test_a_session_expires(store: Store) -> None:

@@ -90,19 +90,21 @@ class StreamAnimateRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., hand_poses: _Optional[_Union[HandPoses, _Mapping]] = ..., facial_controls: _Optional[_Union[FacialControls, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., change_portrait: _Optional[_Union[ChangePortrait, _Mapping]] = ..., ack: _Optional[_Union[FrameAck, _Mapping]] = ...) -> None: ...
 
 class StreamAnimateResponse(_message.Message):
-    __slots__ = ("started", "frames", "event", "summary")
+    __slots__ = ("started", "frames", "event", "summary", "state_saved")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    STATE_SAVED_FIELD_NUMBER: _ClassVar[int]
     started: SessionStarted
     frames: FrameBatch
     event: SessionEvent
     summary: SessionSummary
-    def __init__(self, started: _Optional[_Union[SessionStarted, _Mapping]] = ..., frames: _Optional[_Union[FrameBatch, _Mapping]] = ..., event: _Optional[_Union[SessionEvent, _Mapping]] = ..., summary: _Optional[_Union[SessionSummary, _Mapping]] = ...) -> None: ...
+    state_saved: StateSaved
+    def __init__(self, started: _Optional[_Union[SessionStarted, _Mapping]] = ..., frames: _Optional[_Union[FrameBatch, _Mapping]] = ..., event: _Optional[_Union[SessionEvent, _Mapping]] = ..., summary: _Optional[_Union[SessionSummary, _Mapping]] = ..., state_saved: _Optional[_Union[StateSaved, _Mapping]] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("portrait", "audio_format", "output", "pacing", "seed", "guidance", "expression", "include_audio", "max_unacked_frames", "takeover", "preset", "consent_token", "client_reference")
+    __slots__ = ("portrait", "audio_format", "output", "pacing", "seed", "guidance", "expression", "include_audio", "max_unacked_frames", "takeover", "preset", "consent_token", "client_reference", "resumable")
     PORTRAIT_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FORMAT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +118,7 @@ class SessionConfig(_message.Message):
     PRESET_FIELD_NUMBER: _ClassVar[int]
     CONSENT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CLIENT_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
     portrait: PortraitSource
     audio_format: AudioFormat
     output: OutputFormat
@@ -129,7 +132,8 @@ class SessionConfig(_message.Message):
     preset: str
     consent_token: str
     client_reference: str
-    def __init__(self, portrait: _Optional[_Union[PortraitSource, _Mapping]] = ..., audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., seed: _Optional[int] = ..., guidance: _Optional[float] = ..., expression: _Optional[float] = ..., include_audio: _Optional[bool] = ..., max_unacked_frames: _Optional[int] = ..., takeover: _Optional[_Union[SessionTakeover, _Mapping]] = ..., preset: _Optional[str] = ..., consent_token: _Optional[str] = ..., client_reference: _Optional[str] = ...) -> None: ...
+    resumable: bool
+    def __init__(self, portrait: _Optional[_Union[PortraitSource, _Mapping]] = ..., audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., seed: _Optional[int] = ..., guidance: _Optional[float] = ..., expression: _Optional[float] = ..., include_audio: _Optional[bool] = ..., max_unacked_frames: _Optional[int] = ..., takeover: _Optional[_Union[SessionTakeover, _Mapping]] = ..., preset: _Optional[str] = ..., consent_token: _Optional[str] = ..., client_reference: _Optional[str] = ..., resumable: _Optional[bool] = ...) -> None: ...
 
 class PortraitSource(_message.Message):
     __slots__ = ("image", "portrait_id", "crop_mode")
@@ -172,6 +176,20 @@ class SessionTakeover(_message.Message):
     next_frame_index: int
     takeover_token: bytes
     def __init__(self, session_id: _Optional[str] = ..., next_frame_index: _Optional[int] = ..., takeover_token: _Optional[bytes] = ...) -> None: ...
+
+class InputPosition(_message.Message):
+    __slots__ = ("num_audio_bytes", "num_requests")
+    NUM_AUDIO_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NUM_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    num_audio_bytes: int
+    num_requests: int
+    def __init__(self, num_audio_bytes: _Optional[int] = ..., num_requests: _Optional[int] = ...) -> None: ...
+
+class StateSaved(_message.Message):
+    __slots__ = ("input",)
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    input: InputPosition
+    def __init__(self, input: _Optional[_Union[InputPosition, _Mapping]] = ...) -> None: ...
 
 class AudioChunk(_message.Message):
     __slots__ = ("data",)
@@ -262,7 +280,7 @@ class FrameAck(_message.Message):
     def __init__(self, last_frame_index: _Optional[int] = ...) -> None: ...
 
 class SessionStarted(_message.Message):
-    __slots__ = ("session_id", "effective_config", "model", "frame_size", "timing", "algorithmic_latency_ms", "portrait", "takeover_token")
+    __slots__ = ("session_id", "effective_config", "model", "frame_size", "timing", "algorithmic_latency_ms", "portrait", "takeover_token", "resume_from")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_CONFIG_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +289,7 @@ class SessionStarted(_message.Message):
     ALGORITHMIC_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_FIELD_NUMBER: _ClassVar[int]
     TAKEOVER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FROM_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     effective_config: SessionConfig
     model: ModelVersion
@@ -279,7 +298,8 @@ class SessionStarted(_message.Message):
     algorithmic_latency_ms: float
     portrait: PortraitInfo
     takeover_token: bytes
-    def __init__(self, session_id: _Optional[str] = ..., effective_config: _Optional[_Union[SessionConfig, _Mapping]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., frame_size: _Optional[_Union[FrameSize, _Mapping]] = ..., timing: _Optional[_Union[AudioTiming, _Mapping]] = ..., algorithmic_latency_ms: _Optional[float] = ..., portrait: _Optional[_Union[PortraitInfo, _Mapping]] = ..., takeover_token: _Optional[bytes] = ...) -> None: ...
+    resume_from: InputPosition
+    def __init__(self, session_id: _Optional[str] = ..., effective_config: _Optional[_Union[SessionConfig, _Mapping]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., frame_size: _Optional[_Union[FrameSize, _Mapping]] = ..., timing: _Optional[_Union[AudioTiming, _Mapping]] = ..., algorithmic_latency_ms: _Optional[float] = ..., portrait: _Optional[_Union[PortraitInfo, _Mapping]] = ..., takeover_token: _Optional[bytes] = ..., resume_from: _Optional[_Union[InputPosition, _Mapping]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("preset", "weights_sha256", "engine", "service_version", "trained")
@@ -342,7 +362,7 @@ class Frame(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., sample_index: _Optional[int] = ..., is_key_frame: _Optional[bool] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
-    __slots__ = ("frame_index", "sample_index", "epoch", "utterance_started", "utterance_finished", "interrupted", "paused", "resumed", "degraded", "going_away", "portrait_changed")
+    __slots__ = ("frame_index", "sample_index", "epoch", "utterance_started", "utterance_finished", "interrupted", "paused", "resumed", "degraded", "going_away", "portrait_changed", "taken_over")
     FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_INDEX_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +374,7 @@ class SessionEvent(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_OVER_FIELD_NUMBER: _ClassVar[int]
     frame_index: int
     sample_index: int
     epoch: int
@@ -365,7 +386,8 @@ class SessionEvent(_message.Message):
     degraded: Degraded
     going_away: GoingAway
     portrait_changed: PortraitChanged
-    def __init__(self, frame_index: _Optional[int] = ..., sample_index: _Optional[int] = ..., epoch: _Optional[int] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., interrupted: _Optional[_Union[Interrupted, _Mapping]] = ..., paused: _Optional[_Union[Paused, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., degraded: _Optional[_Union[Degraded, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., portrait_changed: _Optional[_Union[PortraitChanged, _Mapping]] = ...) -> None: ...
+    taken_over: TakenOver
+    def __init__(self, frame_index: _Optional[int] = ..., sample_index: _Optional[int] = ..., epoch: _Optional[int] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., interrupted: _Optional[_Union[Interrupted, _Mapping]] = ..., paused: _Optional[_Union[Paused, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., degraded: _Optional[_Union[Degraded, _Mapping]] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ..., portrait_changed: _Optional[_Union[PortraitChanged, _Mapping]] = ..., taken_over: _Optional[_Union[TakenOver, _Mapping]] = ...) -> None: ...
 
 class UtteranceStarted(_message.Message):
     __slots__ = ("utterance",)
@@ -412,6 +434,10 @@ class GoingAway(_message.Message):
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     deadline: _duration_pb2.Duration
     def __init__(self, deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class TakenOver(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class PortraitChanged(_message.Message):
     __slots__ = ("portrait",)
