@@ -43,7 +43,7 @@
 {{- if eq .Values.model.source.type "image" }}
 - name: model
   image: {{ include "mirrorme.modelImage" . }}
-  imagePullPolicy: {{ .Values.images.gateway.pullPolicy }}
+  imagePullPolicy: {{ .Values.model.source.image.pullPolicy }}
   command: [cp, --recursive, --no-target-directory, {{ printf "%s/%s" .Values.model.source.image.path $preset | quote }}, {{ printf "/target/%s" $preset | quote }}]
   {{- include "mirrorme.containerSecurity" . | nindent 2 }}
   {{- include "mirrorme.smallResources" . | nindent 2 }}
