@@ -129,12 +129,12 @@ def test_recorded_load_is_what_autoscalers_want(rules: Path) -> None:
                 "input_series": [{"series": s, "values": v} for s, v in rising.items()],
                 "promql_expr_test": [
                     {
-                        "expr": f"{expected_sessions} > bool 24",
+                        "expr": f"{expected_sessions} > bool 28.5",
                         "eval_time": "10m",
                         "exp_samples": [{"labels": ours, "value": 1}],
                     },
                     {
-                        "expr": f"{expected_sessions} > bool 26.5",
+                        "expr": f"{expected_sessions} > bool 31",
                         "eval_time": "10m",
                         "exp_samples": [{"labels": ours, "value": 0}],
                     },
