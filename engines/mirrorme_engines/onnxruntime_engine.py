@@ -16,7 +16,9 @@ from mirrorme_engines.errors import EngineFault, EngineUnavailable, ManifestErro
 from mirrorme_engines.manifest import DType, EngineSpec, TensorSpec, engine_sha256
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
-from mirrorme_engines.silent_onnxruntime import ort_errors
+from mirrorme_engines.silent_onnxruntime import (
+    ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
+)
 
 _DTYPES: dict[str, DType] = {
     "tensor(uint8)": "uint8",

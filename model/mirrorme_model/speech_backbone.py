@@ -27,11 +27,10 @@ class SpeechBackbone(nn.Module):
         self._config = config
         self.wav2vec2 = Wav2Vec2Model(wav2vec2_config(config.backbone))
         if config.backbone.frontend == "log_mel":
-            self.wav2vec2.feature_extractor = LogMel(
-                config.backbone.conv_dim[0], config.sample_rate_hz
-            )
-            # It would hide how loud the speech is.
-            self.wav2vec2.feature_projection.layer_norm = nn.Identity()
+            mel = LogMel(config.backbone.conv_dim[0], config.sample_rate_hz)
+            self.wav2vec2.add_module("feature_extractor", mel)
+            # The norm would hide how loud the speech is.
+            self.wav2vec2.feature_projection.add_module("layer_norm", nn.Identity())
         if config.band:
             self._position_conv.padding = (0,)
 
