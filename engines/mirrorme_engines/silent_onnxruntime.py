@@ -7,12 +7,16 @@ import it from here.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 from onnxruntime.capi import (
-    onnxruntime_pybind11_state as ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
+    onnxruntime_pybind11_state,  # pyright: ignore[reportAttributeAccessIssue] # C++
 )
+
+ort_errors: Any = onnxruntime_pybind11_state
+"""The module of its exceptions."""
 
 __all__ = ["onnxruntime", "ort_errors"]
