@@ -33,7 +33,7 @@ CENTER = pb.CROP_MODE_CENTER
 
 def token(*portraits: str, **claims: Any) -> str:
     named = list(portraits) if len(portraits) > 1 else portraits[0]
-    content = {"aud": "mirrorme.consent", "exp": time.time() + 60, "portrait": named}
+    content = {"aud": "mirrorme.consent", "exp": time.time() + 86_400, "portrait": named}
     return jwt.encode({**content, **claims}, SECRET, "HS256")
 
 
