@@ -89,29 +89,13 @@ def preview(
     required=True,
     help="weights/demo.safetensors is what `make export` takes.",
 )
-@click.option(
-    "--decoder",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Checkpoint of a decoder that was trained beside CHECKPOINT, on the same latents.",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(min=32),
-    help="Pixels a side, where the last stage trained on crops.",
-)
-def publish(checkpoint: Path, output: Path, decoder: Path | None, size: int | None) -> None:
+def publish(checkpoint: Path, output: Path) -> None:
     """Write a CHECKPOINT in half precision, as it is shipped."""
     from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
-    from mirrorme_model.errors import CheckpointError, ConfigError
-
-    from mirrorme_training.publication import OtherLatents, resized, with_decoder
+    from mirrorme_model.errors import CheckpointError
 
     try:
         held = load_checkpoint(checkpoint)
-        if decoder is not None:
-            held = with_decoder(held, load_checkpoint(decoder))
-        if size is not None:
-            held = resized(held, size)
         output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(
             output,
@@ -120,7 +104,7 @@ def publish(checkpoint: Path, output: Path, decoder: Path | None, size: int | No
             provenance=held.provenance,
             dtype="float16",
         )
-    except (CheckpointError, ConfigError, OtherLatents, OSError) as error:
+    except (CheckpointError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")
 
