@@ -54,12 +54,12 @@ def test_speech_head_learns_from_what_is_known_alone() -> None:
     assert none == 0 and right == 0
 
 
-@pytest.mark.parametrize("still_degrees", [None, 2.0])
-def test_stages_train_on_recordings(tmp_path: Path, still_degrees: float | None) -> None:
+@pytest.mark.parametrize("tell_movement", [False, True])
+def test_stages_train_on_recordings(tmp_path: Path, tell_movement: bool) -> None:
     model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
     bank = BankConfig(num_clips=2, renew_every_steps=0, window_latents=3)
     config = FlowStageConfig(
-        bank=bank, batch=2, chunks_per_clip=2, rollout_chunks=1, still_degrees=still_degrees,
+        bank=bank, batch=2, chunks_per_clip=2, rollout_chunks=1, tell_movement=tell_movement,
         dropout=DropoutConfig(controls=0.0),
     )  # fmt: skip
     source = Recorded(ClipStore(make_data(tmp_path)))
