@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 from mirrorme_client import AnimationClient
 
+MAX_SESSIONS = 16
+"""Unless flags say otherwise: what is measured at the start would decide what a benchmark may do."""
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 
@@ -50,7 +52,8 @@ async def running_gateway(engines: Path, log: Path, *flags: str) -> AsyncIterato
     """Starts `python -m mirrorme_service`, waits until it serves, and stops it at the end."""
     port, metrics_port = _free_port(), _free_port()
     command = [sys.executable, "-m", "mirrorme_service", "--engines", str(engines)]
-    command += ["--port", str(port), "--metrics-port", str(metrics_port), *flags]
+    command += ["--port", str(port), "--metrics-port", str(metrics_port)]
+    command += ["--max-sessions", str(MAX_SESSIONS), *flags]
     with log.open("wb") as output:
         child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
     target = f"127.0.0.1:{port}"

@@ -66,7 +66,9 @@ async def gateway(demo: Path, servers: list[TritonProcess]) -> AsyncIterator[Ani
     """A gateway on these servers, in process without any, and a client of it."""
     endpoints = ",".join(server.address for server in servers)
     settings = {"platform": "triton", "triton_endpoints": endpoints} if servers else {}
-    config = ServiceConfig(engines=demo, port=0, metrics_port=0, engine_timeout_s=60, **settings)  # pyright: ignore[reportArgumentType]
+    config = ServiceConfig(
+        engines=demo, port=0, metrics_port=0, max_sessions=8, engine_timeout_s=60, **settings
+    )  # pyright: ignore[reportArgumentType]
     server = await Server.start(config, face_finder=NoFaces())
     try:
         async with AnimationClient(f"127.0.0.1:{server.port}") as client:
