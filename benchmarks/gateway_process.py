@@ -15,7 +15,7 @@ import psutil
 from mirrorme_client import AnimationClient
 
 MAX_SESSIONS = 16
-"""Unless flags say otherwise: what is measured at the start would decide what a benchmark may do."""
+"""Unless flags say otherwise: a capacity measured at the start would bound what is measured."""
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 
