@@ -77,6 +77,8 @@ SUBTLE = (
     "mouthPressRight",
     "noseSneerLeft",
     "noseSneerRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
 )
 """They move lips or nose by a pixel or two."""
 
