@@ -139,11 +139,12 @@ def resumed_near(takeovers: list[int], at_most: list[int]) -> bool:
 
 
 async def test_goes_on_at_another_server() -> None:
+    """Whichever it begins at: each breaks once."""
     async with pair() as (first, second, targets):
-        first.break_after_frames = [30]
+        first.break_after_frames, second.break_after_frames = [30], [30]
         assert await animate(targets, DATA) == DATA
-        assert resumed_near(first.shared.takeovers, [30])
-        assert second.num_streams == 1
+        assert resumed_near(first.shared.takeovers, [30, 60])
+        assert min(first.num_streams, second.num_streams) >= 1
 
 
 async def test_goes_on_again_and_again_at_the_only_server() -> None:
@@ -155,11 +156,10 @@ async def test_goes_on_again_and_again_at_the_only_server() -> None:
 
 async def test_a_server_that_refuses_is_passed_by() -> None:
     async with pair() as (first, second, targets):
-        first.break_after_frames = [30]
+        first.break_after_frames, second.break_after_frames = [30], [30]
         second.refuse = [UNAVAILABLE, at_capacity("full", 0.01)]
-        first.refuse = []
         assert await animate(targets, DATA) == DATA
-        assert resumed_near(first.shared.takeovers, [30])
+        assert resumed_near(first.shared.takeovers[:1], [30])
 
 
 async def test_leaves_a_server_that_goes_away() -> None:
