@@ -167,7 +167,8 @@ async def test_leaves_a_server_that_goes_away() -> None:
         first.goes_away = True
         events: list[pb.SessionEvent] = []
         assert await animate(targets, DATA, events) == DATA
-        assert events[0].HasField("going_away")
+        # It may have begun at the other one.
+        assert not first.num_streams or events[0].HasField("going_away")
         assert second.num_streams == 1
 
 
