@@ -102,10 +102,12 @@ async def pair() -> AsyncIterator[tuple[Service, Service, list[str]]]:
 async def animate(targets: list[str], data: bytes, events: list | None = None) -> bytes:
     """Speech goes in byte by byte; gives what the frames hold."""
     seen = [] if events is None else events
-    async with (
-        AnimationClient(targets, reconnect_timeout_s=5) as client,
-        client.animate("0" * 64, audio_format=PCM, on_event=seen.append) as session,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AnimationClient(targets, reconnect_timeout_s=5))
+        # Both answer at once: which of them is the first is left to chance.
+        client._endpoints.current = 0
+        call = client.animate("0" * 64, audio_format=PCM, on_event=seen.append)
+        session = await stack.enter_async_context(call)
 
         async def push() -> None:
             for value in data:
@@ -130,36 +132,28 @@ async def animate(targets: list[str], data: bytes, events: list | None = None) -
 DATA = bytes(range(100))
 
 
-def resumed_near(takeovers: list[int], at_most: list[int]) -> bool:
-    """Once for each break, and not beyond it: frames that the broken stream still held are asked
-    for again."""
-    return len(takeovers) == len(at_most) and all(
-        0 < got <= most for got, most in zip(takeovers, at_most, strict=True)
-    )
-
-
 async def test_goes_on_at_another_server() -> None:
-    """Whichever it begins at: each breaks once."""
     async with pair() as (first, second, targets):
-        first.break_after_frames, second.break_after_frames = [30], [30]
+        first.break_after_frames = [30]
         assert await animate(targets, DATA) == DATA
-        assert resumed_near(first.shared.takeovers, [30, 60])
-        assert min(first.num_streams, second.num_streams) >= 1
+        assert first.shared.takeovers == [30]
+        assert second.num_streams >= 1
 
 
 async def test_goes_on_again_and_again_at_the_only_server() -> None:
     async with pair() as (first, _, targets):
         first.break_after_frames = [10, 1, 20, 3]
         assert await animate(targets[:1], DATA) == DATA
-        assert resumed_near(first.shared.takeovers, [10, 11, 31, 34])
+        assert first.shared.takeovers == [10, 11, 31, 34]
 
 
 async def test_a_server_that_refuses_is_passed_by() -> None:
     async with pair() as (first, second, targets):
-        first.break_after_frames, second.break_after_frames = [30], [30]
+        first.break_after_frames = [30]
         second.refuse = [UNAVAILABLE, at_capacity("full", 0.01)]
+        first.refuse = []
         assert await animate(targets, DATA) == DATA
-        assert resumed_near(first.shared.takeovers[:1], [30])
+        assert first.shared.takeovers == [30]
 
 
 async def test_leaves_a_server_that_goes_away() -> None:
@@ -167,8 +161,7 @@ async def test_leaves_a_server_that_goes_away() -> None:
         first.goes_away = True
         events: list[pb.SessionEvent] = []
         assert await animate(targets, DATA, events) == DATA
-        # It may have begun at the other one.
-        assert not first.num_streams or events[0].HasField("going_away")
+        assert events[0].HasField("going_away")
         assert second.num_streams == 1
 
 
