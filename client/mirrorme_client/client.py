@@ -48,7 +48,8 @@ class AnimationClient:
         """
         Args:
             target: `host:port`, or another gRPC target such as `dns:///gateway:50051`. Several: the
-                first one that answers is used, and the others when it does not serve any more.
+                first of the list that answers is used, and the next ones when it does not serve
+                any more. List them in different orders to spread sessions over them.
             credentials: token and certificates. None: plaintext, no token.
             connect_timeout_s: how long `open` tries to reach the server.
             call_timeout_s: the most that a call, or the start of a session, may take.

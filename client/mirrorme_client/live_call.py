@@ -143,6 +143,15 @@ class LiveCall:
         self._ended = response is None
         return response
 
+    def take_arrived(self) -> list[pb.StreamAnimateResponse]:
+        """The responses that are there and nobody took."""
+        arrived = []
+        while not self._incoming.empty():
+            response = self._incoming.get_nowait()
+            if response is not None:
+                arrived.append(response)
+        return arrived
+
     def _raise_if_half_closed(self) -> None:
         if self.failure is None and self._half_closed:
             raise SessionClosed("nothing more can be sent: the session is finished")
@@ -189,7 +198,9 @@ class LiveCall:
     async def _read(self) -> None:
         """Reads responses to the end, which is None in the queue."""
         try:
-            while isinstance(response := await self._call.read(), pb.StreamAnimateResponse):
+            # Not by `read`: once a write failed that gives nothing more, neither the responses that
+            # were sent before the server ended the call nor, behind them, its status.
+            async for response in self._call:
                 await self._incoming.put(response)
         except grpc.aio.AioRpcError:
             pass  # the final status says more

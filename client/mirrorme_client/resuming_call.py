@@ -1,37 +1,25 @@
 """A session's call that outlives its stream: when that breaks, the session goes on in another one.
 
-It is used as a `LiveCall` is. Knows of requests and responses what a takeover needs, no more.
+It is used as a `LiveCall` is. Where the next stream is opened is `call_opener.py`'s, what has come
+`session_progress.py`'s, and what may have to be sent again `request_log.py`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from mirrorme.animate.v1 import animation_pb2 as pb
 
+from mirrorme_client.call_opener import CallOpener
 from mirrorme_client.endpoints import Endpoints
-from mirrorme_client.errors import (
-    AnimationError,
-    ServerFault,
-    ServerUnavailable,
-    SessionClosed,
-    SessionStalled,
-    TimedOut,
-)
+from mirrorme_client.errors import AnimationError, SessionClosed, SessionStalled
 from mirrorme_client.live_call import LiveCall
 from mirrorme_client.request_log import RequestLog
-
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
-# A server that is there answers a takeover sooner.
-_MAX_START_S = 10.0
-# For another server, when the one in use goes away.
-_MAX_SEARCH_S = 2.0
-_MAX_FRUITLESS = 8
+from mirrorme_client.session_progress import SessionProgress
 
 
 class ResumingCall:
@@ -43,10 +31,15 @@ class ResumingCall:
     def __init__(
         self, endpoints: Endpoints, *, stall_timeout_s: float, reconnect_timeout_s: float
     ) -> None:
-        self._endpoints = endpoints
-        self._endpoint = endpoints.current
-        self._stall_timeout_s = stall_timeout_s
-        self._reconnect_timeout_s = reconnect_timeout_s
+        self._progress = SessionProgress()
+        self._log = RequestLog()
+        self._opener = CallOpener(
+            endpoints,
+            self._progress,
+            self._log,
+            stall_timeout_s=stall_timeout_s,
+            reconnect_timeout_s=reconnect_timeout_s,
+        )
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
         self._config: asyncio.Future[pb.StreamAnimateRequest] = asyncio.Future()
@@ -56,19 +49,13 @@ class ResumingCall:
         self._left = asyncio.Event()
         """The call in use is of no use any more."""
         self._sending = asyncio.Lock()
-        self._log = RequestLog()
         self._unsent: pb.StreamAnimateRequest | None = None
         """The last one of the log, while it waits for room."""
-        self._started: pb.SessionStarted | None = None
-        self._is_started_taken = False
-        self._next_frame = 0
-        self._events: list[pb.SessionEvent] = []
-        """Since the last frame: they may come again."""
+        self._arrived: deque[pb.StreamAnimateResponse] = deque()
+        """What comes before the responses of the call in use: `started`, and what the calls before
+        brought and nobody took in time."""
         self._half_closed = False
         self._is_over = False
-        self._is_summed = False
-        self._num_fruitless = 0
-        """Calls, one after the other, that brought no frame."""
         self.failure: BaseException | None = None
         """Why the session ended, if it failed."""
 
@@ -150,20 +137,21 @@ class ResumingCall:
     async def take(self) -> pb.StreamAnimateResponse | None:
         """See `LiveCall.take`. What one stream repeats of another is left out."""
         while True:
+            if self._arrived:
+                return self._arrived.popleft()
             if self._is_over:
                 return None
             await self._attached.wait()
             call = self._call
             if call is None:
-                return None
-            if not self._is_started_taken:
-                self._is_started_taken = True
-                return pb.StreamAnimateResponse(started=self._started)
-            response = await call.take()
-            if response is None:
-                self._ended(call)
-            elif self._is_news(response, call):
-                return response
+                if self._attached.is_set():
+                    return None
+            elif not self._arrived:
+                response = await call.take()
+                if response is None:
+                    self._ended(call)
+                elif self._is_news(response, call):
+                    return response
 
     # The streams.
 
@@ -184,7 +172,7 @@ class ResumingCall:
             self._attached.set()
 
     async def _opened(self) -> LiveCall:
-        """A call in which the session has started, or goes on; tries one server after the other.
+        """A call in which the session has started, or goes on.
 
         Raises:
             AnimationError: no server wants it, or none in time.
@@ -192,77 +180,18 @@ class ResumingCall:
         # Whoever sends has noticed that the call before is gone. `_replay` releases it.
         await self._sending.acquire()
         try:
-            return await self._retried()
+            call, started, requests = await self._opener.open(self._config.result())
         except BaseException:
             self._sending.release()
             raise
-
-    async def _retried(self) -> LiveCall:
-        num_tried, pause_s = 0, _FIRST_PAUSE_S
-        deadline_s = time.monotonic() + self._reconnect_timeout_s
-        while True:
-            try:
-                return await self._begun()
-            except AnimationError as error:
-                self._endpoints.leave(self._endpoint)
-                num_tried += 1
-                all_tried = num_tried % len(self._endpoints) == 0
-                no_more = self._is_final(error) or time.monotonic() >= deadline_s
-                if not error.retryable or (all_tried and no_more):
-                    raise
-            if all_tried:
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1))
-                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-
-    def _is_final(self, error: AnimationError) -> bool:
-        """Whether a session that has not begun is refused for good, when no server takes it."""
-        may_restart = len(self._endpoints) > 1 and isinstance(error, ServerUnavailable)
-        return self._started is None and not may_restart
-
-    async def _begun(self) -> LiveCall:
-        """Opens a call at the server in turn, and begins it."""
-        self._endpoint = self._endpoints.current
-        call = LiveCall(
-            self._endpoints.opener(self._endpoint), stall_timeout_s=self._stall_timeout_s
-        )
-        await call.open()
-        try:
-            await call.put(self._first_request())
-            started = await self._answer(call)
-            requests = self._log.after(started.resume_from)
-        except BaseException:
-            await call.close()
-            raise
-        if self._started is None:
-            self._started = started
+        if self._progress.started is None:
+            self._progress.started = started
+            self._arrived.append(pb.StreamAnimateResponse(started=started))
         self._left.clear()
         self._call = call
         self._attached.set()
         self.start(self._replay(call, requests))
         return call
-
-    def _first_request(self) -> pb.StreamAnimateRequest:
-        if self._started is None:
-            return self._config.result()
-        takeover = pb.SessionTakeover(
-            session_id=self._started.session_id,
-            next_frame_index=self._next_frame,
-            takeover_token=self._started.takeover_token,
-        )
-        return pb.StreamAnimateRequest(config=pb.SessionConfig(takeover=takeover))
-
-    async def _answer(self, call: LiveCall) -> pb.SessionStarted:
-        try:
-            async with asyncio.timeout(None if self._started is None else _MAX_START_S):
-                response = await call.take()
-        except TimeoutError:
-            raise TimedOut(f"no answer to a takeover within {_MAX_START_S:g} s") from None
-        if response is not None and response.HasField("started"):
-            return response.started
-        what = response.WhichOneof("message") if response is not None else "its end"
-        raise call.failure or ServerFault(
-            f"the server must begin a session with `started`, but it sent {what}"
-        )
 
     async def _replay(self, call: LiveCall, requests: list[pb.StreamAnimateRequest]) -> None:
         """Sends again what the server does not have, before anything else is sent."""
@@ -278,15 +207,23 @@ class ResumingCall:
 
     async def _move(self, call: LiveCall) -> None:
         """The server goes away: goes on at another one, if one is there."""
-        other = await self._endpoints.find_other(self._endpoint, _MAX_SEARCH_S)
-        if other is not None and call is self._call and self._is_resumable:
-            self._endpoints.current = other
+        other = await self._opener.find_other_server()
+        if other is not None and call is self._call and self._progress.is_resumable:
+            self._opener.use_server(other)
             self._leave(call)
 
+    def _broke(self, call: LiveCall) -> None:
+        """The call in use broke, as whoever sends or takes noticed first."""
+        self._opener.leave_server()
+        self._leave(call)
+        self._progress.note_break()
+
     def _leave(self, call: LiveCall) -> None:
-        if call is self._call:
-            self._detach()
-            self._left.set()
+        """The session goes on in another call, behind what this one brought."""
+        self._arrived.extend(one for one in call.take_arrived() if self._is_news(one, call))
+        self._is_over = self._is_over or self._progress.is_summed
+        self._detach()
+        self._left.set()
 
     def _detach(self) -> None:
         self._call = None
@@ -312,55 +249,32 @@ class ResumingCall:
         """A call gives no more responses: it ended, or broke, or was left."""
         if call is not self._call:
             return
-        if call.failure is None or self._is_summed:
+        if call.failure is None or self._progress.is_summed:
             self._is_over = True
-        elif self._can_go_on(call.failure):
-            self._num_fruitless += 1
-            self._endpoints.leave(self._endpoint)
-            self._leave(call)
+        elif self._progress.outlives(call.failure):
+            self._broke(call)
         else:
             self.failure = self.failure or call.failure
             self._is_over = True
 
     def _is_news(self, response: pb.StreamAnimateResponse, call: LiveCall) -> bool:
         """Takes note of a response; False: it is nothing for whoever takes."""
-        match response.WhichOneof("message"):
-            case "frames":
-                batch = response.frames
-                self._next_frame = batch.first_frame_index + len(batch.frames)
-                self._num_fruitless = 0
-                self._events.clear()
-            case "event":
-                if response.event in self._events:
-                    return False
-                self._events.append(response.event)
-                if response.event.HasField("going_away"):
-                    self.start(self._move(call))
-            case "state_saved":
-                self._log.forget_before(response.state_saved.input)
-                return False
-            case "summary":
-                self._is_summed = True
+        if response.HasField("state_saved"):
+            self._log.forget_before(response.state_saved.input)
+            return False
+        if not self._progress.note(response):
+            return False
+        if response.event.HasField("going_away"):
+            self.start(self._move(call))
         return True
-
-    @property
-    def _is_resumable(self) -> bool:
-        return self._started is not None and bool(self._started.takeover_token)
-
-    def _can_go_on(self, failure: BaseException) -> bool:
-        return (
-            self._is_resumable
-            and isinstance(failure, ServerUnavailable)
-            and self._num_fruitless < _MAX_FRUITLESS
-        )
 
     def _check_resumable(self, call: LiveCall, error: AnimationError) -> None:
         """A call did not take a request, which is then sent in the next one, if there is one."""
         if call is not self._call:
             return
-        if call.failure is None or not self._can_go_on(call.failure):
+        if not self._progress.outlives(call.failure):
             raise error
-        self._leave(call)
+        self._broke(call)
 
     def _raise_if_half_closed(self) -> None:
         if self.failure is None and self._half_closed:

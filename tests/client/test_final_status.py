@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from mirrorme_client import AnimationClient, pcm_s16le
@@ -43,3 +45,21 @@ async def test_good_end_while_the_client_writes() -> None:
             session = client.animate(b"picture", audio_format=pcm_s16le(16000), audio=audio)
             async with session:
                 assert [batch async for batch in session] == []
+
+
+async def test_nothing_is_lost_that_came_before_a_write_failed() -> None:
+    """However slowly it is read: the status waits behind what was sent before it."""
+    refusal = status(grpc.StatusCode.FAILED_PRECONDITION, "enough")
+    service = FakeAnimationService(Behaviour(fail=refusal, fail_after_frames=64))
+    async with serve(service) as target, AnimationClient(target) as client:
+        for _ in range(5):
+            session = client.animate(
+                b"picture", audio_format=pcm_s16le(16000), audio=[bytes(16000)] * 40
+            )
+            async with session:
+                frames = 0
+                with pytest.raises(InvalidRequest, match="enough"):
+                    async for batch in session:
+                        frames += len(batch.frames)
+                        await asyncio.sleep(0.02)
+                assert frames == 64

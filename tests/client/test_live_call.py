@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from mirrorme.animate.v1 import animation_pb2 as pb
@@ -25,8 +26,10 @@ class SlowCall:
         await self.may_write.wait()
         self.written.append(request)
 
-    async def read(self) -> Any:
+    async def __aiter__(self) -> AsyncIterator[pb.StreamAnimateResponse]:
         await self._ended.wait()
+        return
+        yield
 
     async def done_writing(self) -> None:
         self._ended.set()

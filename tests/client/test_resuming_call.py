@@ -37,6 +37,7 @@ class Shared:
     takeovers: list[int] = field(default_factory=list)
     """Frames wanted."""
     num_holders: int = 0
+    """The last one may add to the audio."""
 
 
 class Service(AnimationServiceServicer):
@@ -66,16 +67,16 @@ class Service(AnimationServiceServicer):
             assert config.takeover.takeover_token == TOKEN
             frame = config.takeover.next_frame_index
             self.shared.takeovers.append(frame)
+            self.shared.num_holders += 1
             # As if the last of it had not been saved.
             del audio[max(0, len(audio) - 2) :]
             started.resume_from.num_audio_bytes = len(audio)
+        fence = self.shared.num_holders
         num_left = self.break_after_frames.pop(0) if self.break_after_frames else -1
         yield pb.StreamAnimateResponse(started=started)
         if self.goes_away:
             going = pb.SessionEvent(frame_index=frame, going_away=pb.GoingAway())
             yield pb.StreamAnimateResponse(event=going)
-        self.shared.num_holders += 1
-        fence = self.shared.num_holders
         async for request in requests:
             if fence < self.shared.num_holders:
                 return
@@ -102,12 +103,10 @@ async def pair() -> AsyncIterator[tuple[Service, Service, list[str]]]:
 async def animate(targets: list[str], data: bytes, events: list | None = None) -> bytes:
     """Speech goes in byte by byte; gives what the frames hold."""
     seen = [] if events is None else events
-    async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(AnimationClient(targets, reconnect_timeout_s=5))
-        # Both answer at once: which of them is the first is left to chance.
-        client._endpoints.current = 0
-        call = client.animate("0" * 64, audio_format=PCM, on_event=seen.append)
-        session = await stack.enter_async_context(call)
+    async with (
+        AnimationClient(targets, reconnect_timeout_s=5) as client,
+        client.animate("0" * 64, audio_format=PCM, on_event=seen.append) as session,
+    ):
 
         async def push() -> None:
             for value in data:
@@ -137,7 +136,26 @@ async def test_goes_on_at_another_server() -> None:
         first.break_after_frames = [30]
         assert await animate(targets, DATA) == DATA
         assert first.shared.takeovers == [30]
-        assert second.num_streams >= 1
+        assert second.num_streams == 1
+
+
+async def test_goes_on_at_another_server_when_it_is_sending_that_fails() -> None:
+    """What had come and was not read is not asked for again."""
+    async with pair() as (first, second, targets):
+        first.break_after_frames = [2]
+        async with (
+            AnimationClient(targets) as client,
+            client.animate("0" * 64, audio_format=PCM) as session,
+        ):
+            await session.push_audio(DATA[:3])
+            while not first.shared.takeovers:
+                await session.push_audio(DATA[:1])
+                await asyncio.sleep(0.01)
+            await session.finish()
+            frames = [batch.first_frame_index async for batch in session]
+        assert frames == list(range(len(first.shared.audio)))
+        assert first.shared.takeovers == [2]
+        assert (first.num_streams, second.num_streams) == (1, 1)
 
 
 async def test_goes_on_again_and_again_at_the_only_server() -> None:
@@ -151,7 +169,6 @@ async def test_a_server_that_refuses_is_passed_by() -> None:
     async with pair() as (first, second, targets):
         first.break_after_frames = [30]
         second.refuse = [UNAVAILABLE, at_capacity("full", 0.01)]
-        first.refuse = []
         assert await animate(targets, DATA) == DATA
         assert first.shared.takeovers == [30]
 
