@@ -58,6 +58,7 @@ class Job:
 def measure(job: Job, context: int, lookahead: int, whole: Tensor) -> dict[str, Any]:
     """Decodes by chunks, and compares; errors are in levels of 255."""
     decoder = job.vae.decoder
+    assert decoder
     decoder.config = dataclasses.replace(
         decoder.config, window_context_latents=context, window_lookahead_latents=lookahead
     )
@@ -125,6 +126,7 @@ def main() -> None:
         for lookahead, context in itertools.product(options.lookaheads, options.contexts):
             rows.append(measure(job, context, lookahead, whole))
             print(rows[-1], flush=True)
+    assert vae.decoder
     stages = vae.decoder.config.stage_context_frames
     path = write_results(
         options.name,
@@ -149,7 +151,7 @@ def narrow(config: ModelConfig, divisor: int) -> ModelConfig:
     def divided(widths: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(width // divisor for width in widths)
 
-    assert vae.encoder
+    assert vae.encoder and vae.decoder
     encoder = dataclasses.replace(vae.encoder, widths=divided(vae.encoder.widths))
     decoder = dataclasses.replace(vae.decoder, widths=divided(vae.decoder.widths))
     return dataclasses.replace(

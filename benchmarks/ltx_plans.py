@@ -95,7 +95,7 @@ def shallow(num_layers: int, vae_blocks: int | None) -> ModelConfig:
     dit = dataclasses.replace(config.dit, num_layers=num_layers, audio_layers=audio_layers)
     vae = config.vae
     if vae_blocks is not None:
-        assert vae.encoder
+        assert vae.encoder and vae.decoder
         encoder = dataclasses.replace(vae.encoder, num_blocks=(vae_blocks,) * 5)
         decoder = dataclasses.replace(vae.decoder, num_blocks=(vae_blocks,) * 4)
         vae = dataclasses.replace(vae, encoder=encoder, decoder=decoder)

@@ -69,8 +69,8 @@ def describe_model(
         chunk=ChunkSpec(
             num_latents=config.chunk.num_latents,
             motion_latents=config.chunk.motion_latents,
-            decoder_context_latents=config.vae.decoder.context_latents,
-            decoder_lookahead_latents=config.vae.decoder.lookahead_latents,
+            decoder_context_latents=config.vae.context_latents,
+            decoder_lookahead_latents=config.vae.lookahead_latents,
         ),
         audio=_audio(config),
         hands=config.hands is not None,

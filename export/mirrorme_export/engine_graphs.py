@@ -164,7 +164,7 @@ def _random_picture(config: ModelConfig, batch: int, seed: int) -> Tensor:
 
 def _random_latents(config: ModelConfig, batch: int, seed: int) -> Tensor:
     """`[B, D + Tc + L, C, h, w]`, normalised."""
-    decoder, video = config.vae.decoder, config.video
-    num_latents = decoder.context_latents + config.chunk.num_latents + decoder.lookahead_latents
-    size = (num_latents, config.vae.latent_channels, video.latent_height, video.latent_width)
+    vae, video = config.vae, config.video
+    num_latents = vae.context_latents + config.chunk.num_latents + vae.lookahead_latents
+    size = (num_latents, vae.latent_channels, video.latent_height, video.latent_width)
     return torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))

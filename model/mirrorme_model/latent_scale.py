@@ -26,7 +26,7 @@ class LatentScale(nn.Module):
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
-        self.noise_scale = config.decoder.noise_scale
+        self.noise_scale = 0.0 if config.decoder is None else config.decoder.noise_scale
         self.register_buffer("mean", torch.zeros(config.latent_channels))
         self.register_buffer("std", torch.ones(config.latent_channels))
         noise = _fixed_noise(config.latent_channels) if self.noise_scale else None

@@ -1,7 +1,7 @@
 """A linear path through the light VAE: pixels of one latent to its channels and back.
 
-Principal components of 8 frames of 32 x 32 pixels already say most of a picture; the networks
-beside them learn what is left. LTX-Video's VAE has no such path.
+Principal components of 8 frames of 32 x 32 pixels already say most of a picture; networks beside
+them, where a config has any, learn what is left. LTX-Video's VAE has no such path.
 """
 
 from __future__ import annotations

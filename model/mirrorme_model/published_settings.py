@@ -96,6 +96,7 @@ def transformer_settings(config: ModelConfig, layout: Layout) -> Settings:
 def vae_settings(config: ModelConfig, layout: Layout) -> Settings:
     """Of the VAE."""
     encoder, decoder = config.vae.encoder, config.vae.decoder
+    assert decoder
     shared: dict[str, Any] = {
         "latent_channels": config.vae.latent_channels,
         "patch_size": config.vae.patch_px,

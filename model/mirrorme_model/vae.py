@@ -35,7 +35,7 @@ class VideoVae(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = None if config.encoder is None else VideoEncoder(config, config.encoder)
-        self.decoder = VideoDecoder(config)
+        self.decoder = None if config.decoder is None else VideoDecoder(config, config.decoder)
         self.scale = LatentScale(config)
         self.basis = PatchBasis(config) if config.patch_basis else None
 
@@ -83,25 +83,29 @@ class VideoVae(nn.Module):
         The first latent stands for a single frame; each later one makes 8.
         """
         x = self.scale.to_decoder(latents)
-        frames = self.decoder(x)
+        frames: list[Tensor] = []
+        if self.decoder is not None:
+            frames.append(self.decoder(x))
         if self.basis is not None:
             made = unpatchify(self.basis.decode(x), self.config.patch_px)
-            frames = frames + made[:, :, FRAMES_PER_LATENT - 1 :]
-        return frames
+            frames.append(made[:, :, FRAMES_PER_LATENT - 1 :])
+        return sum(frames[1:], frames[0])
 
     def decode_chunk(self, latents: Tensor) -> Tensor:
         """Part of a clip: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`.
 
-        D and L are the decoder config's `context_latents` and `lookahead_latents`. At the start of
-        a clip the first latent stands for those before it. With a causal decoder, chunks joined
-        equal the whole clip, whatever their lengths.
+        D and L are the config's `context_latents` and `lookahead_latents`. At the start of a clip
+        the first latent stands for those before it. With a causal decoder, or none beside the
+        linear path, chunks joined equal the whole clip, whatever their lengths.
         """
         return unpatchify(self.chunk_patches(latents), self.config.patch_px)
 
     def chunk_patches(self, latents: Tensor) -> Tensor:
         """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
-        x, decoder = self.scale.to_decoder(latents), self.decoder
-        patches = decoder.window_patches(x)
+        x = self.scale.to_decoder(latents)
+        patches: list[Tensor] = []
+        if self.decoder is not None:
+            patches.append(self.decoder.window_patches(x))
         if self.basis is not None:
-            patches = patches + self.basis.decode(x[:, :, decoder.config.context_latents :])
-        return patches
+            patches.append(self.basis.decode(x[:, :, self.config.context_latents :]))
+        return sum(patches[1:], patches[0])

@@ -168,7 +168,8 @@ class VaeConfig:
 
     encoder: EncoderConfig | None
     """None: the patch basis alone encodes."""
-    decoder: DecoderConfig
+    decoder: DecoderConfig | None
+    """None: the patch basis alone decodes."""
     latent_channels: int = LATENT_CHANNELS
     patch_px: int = 4
     """Side of the square of pixels that is channels to the encoder and the decoder."""
@@ -178,11 +179,14 @@ class VaeConfig:
     def __post_init__(self) -> None:
         _check_at_least("latent_channels", self.latent_channels, 1)
         _check_at_least("patch_px", self.patch_px, 1)
-        if self.patch_basis and not self.decoder.causal:
+        if self.patch_basis and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("patch_basis wants a causal decoder")
-        if self.encoder is None and not self.patch_basis:
-            raise ConfigError("encoder is null: that wants patch_basis")
-        factors = {"decoder": 2**NUM_UPSAMPLINGS}
+        for name, networks in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if networks is None and not self.patch_basis:
+                raise ConfigError(f"{name} is null: that wants patch_basis")
+        factors: dict[str, int] = {}
+        if self.decoder is not None:
+            factors["decoder"] = 2**NUM_UPSAMPLINGS
         if self.encoder is not None:
             factors["encoder"] = self.encoder.spatial_factor
         for name, factor in factors.items():
@@ -191,6 +195,18 @@ class VaeConfig:
                     f"{name} and patch_px make {factor * self.patch_px} pixels a latent: "
                     f"want {SPATIAL_FACTOR}"
                 )
+        if SPATIAL_FACTOR % self.patch_px:
+            raise ConfigError(f"patch_px is {self.patch_px}: want a divisor of {SPATIAL_FACTOR}")
+
+    @property
+    def context_latents(self) -> int:
+        """D: latents before a chunk that decoding it takes."""
+        return 0 if self.decoder is None else self.decoder.context_latents
+
+    @property
+    def lookahead_latents(self) -> int:
+        """L: latents after a chunk that decoding it takes."""
+        return 0 if self.decoder is None else self.decoder.lookahead_latents
 
 
 def downsampling_factor(kind: Downsampling) -> int:
@@ -228,18 +244,8 @@ def ltx_vae_config() -> VaeConfig:
 
 
 def demo_vae_config() -> VaeConfig:
-    """Light enough for two CPU cores, to run and to train; causal. CPU runtimes want widths that
-    are multiples of 16."""
-    return VaeConfig(
-        encoder=None,
-        decoder=DecoderConfig(
-            widths=(160, 96, 64, 48),
-            num_blocks=(1, 2, 2, 1),
-            temporal_kernels=(1, 1, 1, 1),
-            input_temporal_kernel=3,
-        ),
-        patch_basis=True,
-    )
+    """Light enough for two CPU cores, to run and to train: a linear path and no networks."""
+    return VaeConfig(encoder=None, decoder=None, patch_basis=True)
 
 
 def tiny_vae_config() -> VaeConfig:

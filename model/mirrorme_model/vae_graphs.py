@@ -64,12 +64,18 @@ class DecoderGraph(nn.Module):
 @torch.no_grad()
 def _give_bytes(vae: VideoVae) -> None:
     """Makes patches of 0 to 255, their channels in the order row, column, colour."""
-    conv, p = vae.decoder.conv_out.conv, vae.config.patch_px
-    order = torch.arange(conv.out_channels).reshape(3, p, p).permute(2, 1, 0).flatten()
-    conv.weight.copy_(conv.weight[order] * HALF_RANGE)
-    if conv.bias is not None:
-        conv.bias.copy_(conv.bias[order] * HALF_RANGE + HALF_RANGE)
+    p = vae.config.patch_px
+    order = torch.arange(3 * p * p).reshape(3, p, p).permute(2, 1, 0).flatten()
+    offsets: list[Tensor] = []
     if vae.basis is not None:
         for values in (vae.basis.weight, vae.basis.mean):
-            channels = values.unflatten(-1, (-1, conv.out_channels))[..., order]
+            channels = values.unflatten(-1, (-1, len(order)))[..., order]
             values.copy_(channels.flatten(-2) * HALF_RANGE)
+        offsets.append(vae.basis.mean)
+    if vae.decoder is not None:
+        conv = vae.decoder.conv_out.conv
+        conv.weight.copy_(conv.weight[order] * HALF_RANGE)
+        assert conv.bias is not None
+        conv.bias.copy_(conv.bias[order] * HALF_RANGE)
+        offsets.append(conv.bias)
+    offsets[0] += HALF_RANGE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_UPSAMPLINGS, VaeConfig
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_UPSAMPLINGS, DecoderConfig, VaeConfig
 from mirrorme_model.vae_layers import (
     DepthToSpace,
     ResBlock,
@@ -37,9 +37,9 @@ class VideoDecoder(nn.Module):
     One that is not causal repeats the window's first and last frames outside of it.
     """
 
-    def __init__(self, config: VaeConfig) -> None:
+    def __init__(self, config: VaeConfig, decoder: DecoderConfig) -> None:
         super().__init__()
-        c = self.config = config.decoder
+        c = self.config = decoder
         self.patch_px = config.patch_px
         padding: TimePadding = "none" if c.causal else "both"
         conditioned = c.timestep is not None

@@ -48,7 +48,7 @@ def test_the_manifest_is_the_models(tiny_export: Export, tiny_model: AvatarModel
     assert [spec.num_steps for spec in manifest.engines] == [None, None, 2, 1, None]
     assert manifest.engine("denoiser").name == "denoiser"
     assert manifest.versions.keys() == {"mirrorme", "torch", "onnx", "onnxscript", "onnxruntime"}
-    assert manifest.chunk.decoder_context_latents == config.vae.decoder.context_latents
+    assert manifest.chunk.decoder_context_latents == config.vae.context_latents
     assert [control.name for control in manifest.controls] == [
         control.name for control in config.controls.controls
     ]

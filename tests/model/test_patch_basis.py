@@ -11,11 +11,12 @@ from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_config import VaeConfig, ltx_vae_config, tiny_vae_config
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
 
-LINEAR = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)
+LINEAR = dataclasses.replace(tiny_vae_config(), encoder=None, decoder=None, patch_basis=True)
+DECODED = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)
 BOTH = dataclasses.replace(tiny_vae_config(), patch_basis=True)
 
 
-@pytest.fixture(params=[LINEAR, BOTH], ids=["linear", "both"])
+@pytest.fixture(params=[LINEAR, DECODED, BOTH], ids=["linear", "decoded", "both"])
 def vae(request: pytest.FixtureRequest) -> VideoVae:
     config: VaeConfig = request.param
     torch.manual_seed(0)
@@ -44,7 +45,7 @@ def test_pictures_are_the_first_frames_of_clips(vae: VideoVae, clip: torch.Tenso
 def test_chunks_equal_the_whole_clip(vae: VideoVae, clip: torch.Tensor) -> None:
     latents = vae.encode(clip).mean
     whole = vae.decode(latents)
-    context = vae.config.decoder.context_latents
+    context = vae.config.context_latents
     padded = torch.cat([latents[:, :, :1]] * context + [latents], dim=2)
     chunks = [vae.decode_chunk(padded[:, :, at : at + context + 1]) for at in (1, 2)]
     assert torch.allclose(torch.cat(chunks, dim=2), whole[:, :, 1:], atol=1e-4)
@@ -52,7 +53,7 @@ def test_chunks_equal_the_whole_clip(vae: VideoVae, clip: torch.Tensor) -> None:
 
 def test_bytes_are_the_frames(vae: VideoVae, clip: torch.Tensor) -> None:
     latents = vae.encode(clip).mean
-    window = torch.cat([latents[:, :, :1]] * vae.config.decoder.context_latents + [latents], dim=2)
+    window = torch.cat([latents[:, :, :1]] * vae.config.context_latents + [latents], dim=2)
     frames = ((vae.decode_chunk(window) + 1) * 127.5).clamp(0, 255)
     made = DecoderGraph(vae)(window.transpose(1, 2)).permute(0, 4, 1, 2, 3)
     assert (made.float() - frames).abs().max() <= 0.51
@@ -71,5 +72,9 @@ def test_orthogonal_rows_decode_what_they_encode() -> None:
 def test_configs_that_cannot_be(vae: VideoVae) -> None:
     with pytest.raises(ConfigError, match="patch_basis"):
         dataclasses.replace(vae.config, encoder=None, patch_basis=False)
+    with pytest.raises(ConfigError, match="decoder is null"):
+        dataclasses.replace(tiny_vae_config(), decoder=None)
+    with pytest.raises(ConfigError, match="divisor of 32"):
+        dataclasses.replace(LINEAR, patch_px=5)
     with pytest.raises(ConfigError, match="causal"):
         dataclasses.replace(ltx_vae_config(), patch_basis=True)

@@ -90,7 +90,7 @@ def test_encoder_is_causal(config: VaeConfig) -> None:
 @torch.no_grad()
 def test_chunks_equal_the_whole_clip(config: VaeConfig, chunk: int) -> None:
     vae = make_vae(config)
-    context = config.decoder.context_latents
+    context = config.context_latents
     identity, latents = torch.randn(2, 128, 1, 2, 2), torch.randn(2, 128, 7, 2, 2)
     whole = vae.decode(torch.cat([identity, latents], dim=2))
     assert whole.shape[2] == 1 + 8 * 7
@@ -108,7 +108,7 @@ def test_chunks_equal_the_whole_clip(config: VaeConfig, chunk: int) -> None:
 @torch.no_grad()
 def test_decoder_is_causal_and_uses_all_its_context(config: VaeConfig) -> None:
     vae = make_vae(config)
-    context = config.decoder.context_latents
+    context = config.context_latents
     latents = torch.randn(1, 128, context + 4, 2, 2)
     whole = vae.decode_chunk(latents)
     later = latents.clone()
@@ -125,7 +125,7 @@ def test_decoder_is_causal_and_uses_all_its_context(config: VaeConfig) -> None:
 
 @pytest.mark.parametrize("config", CAUSAL)
 def test_a_window_without_a_chunk_is_refused(config: VaeConfig) -> None:
-    context = config.decoder.context_latents
+    context = config.context_latents
     with pytest.raises(ValueError, match="no chunk"):
         make_vae(config).decode_chunk(torch.zeros(1, 128, context, 2, 2))
 
@@ -188,7 +188,7 @@ def test_gradients_reach_every_weight(config: VaeConfig) -> None:
 @torch.no_grad()
 def test_random_weights_draw_something_within_range(config: VaeConfig) -> None:
     vae = make_vae(config)
-    context = config.decoder.context_latents
+    context = config.context_latents
     vae.scale.mean.zero_()
     vae.scale.std.fill_(1)
     frames = vae.decode_chunk(torch.randn(1, 128, context + 1, 8, 8))

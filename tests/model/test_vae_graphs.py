@@ -28,7 +28,7 @@ EXPORTER_WARNINGS = pytest.mark.filterwarnings(
 
 @pytest.fixture(
     scope="module",
-    params=["tiny", pytest.param("demo", marks=pytest.mark.slow), "ltx"],
+    params=list(CONFIGS),
 )
 def preset(request: pytest.FixtureRequest) -> tuple[VideoVae, int]:
     config, size_px = CONFIGS[request.param]
@@ -77,8 +77,8 @@ def test_identity_encoder_in_onnx_runtime(preset: tuple[VideoVae, int], tmp_path
 @pytest.mark.parametrize("chunk", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_decoder_in_onnx_runtime(preset: tuple[VideoVae, int], chunk: int, tmp_path: Path) -> None:
     vae, size_px = preset
-    decoder, side = vae.config.decoder, size_px // 32
-    window = decoder.context_latents + chunk + decoder.lookahead_latents
+    config, side = vae.config, size_px // 32
+    window = config.context_latents + chunk + config.lookahead_latents
     graph = DecoderGraph(vae)
     session = export(graph, torch.randn(2, window, 128, side, side), tmp_path / "decoder.onnx")
     for batch in (1, 2, 3, 8):

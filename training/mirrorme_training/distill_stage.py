@@ -106,11 +106,11 @@ class DistillStage(FlowStage):
             return made.new_zeros(())
         few = slice(self._distill.pixel_batch)
         vae, size = self.average.vae, made.shape[-2:]
-        decoder = vae.config.decoder
-        before = batch.identity[few, None].expand(-1, decoder.context_latents, -1, *size)
+        config = vae.config
+        before = batch.identity[few, None].expand(-1, config.context_latents, -1, *size)
 
         def decode(latents: Tensor) -> Tensor:
-            after = latents[few, -1:].expand(-1, decoder.lookahead_latents, -1, *size)
+            after = latents[few, -1:].expand(-1, config.lookahead_latents, -1, *size)
             window = torch.cat([before, latents[few], after], dim=1)
             return vae.decode_chunk(window.transpose(1, 2)).float()
 

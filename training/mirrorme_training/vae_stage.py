@@ -66,15 +66,19 @@ class VaeStage:
         self._bank = ClipBank(config.bank, self._make, parts)
         model.requires_grad_(False)
         learner = model.vae if config.train == "all" else model.vae.decoder
+        if learner is None:
+            raise RecipeError(
+                f'train = "decoder": preset {model.config.preset} has no networks there'
+            )
         learner.requires_grad_(True).train()
         self.trained = nn.ModuleDict({"model": nn.ModuleDict({"vae": model.vae})})
         self.clips_per_step = config.batch
 
     def compile(self) -> None:
         """See `Stage`."""
-        if self.model.vae.encoder is not None:
-            self.model.vae.encoder.compile()
-        self.model.vae.decoder.compile()
+        for networks in (self.model.vae.encoder, self.model.vae.decoder):
+            if networks is not None:
+                networks.compile()
 
     def advance(self, step: int) -> None:
         """See `Stage`."""
