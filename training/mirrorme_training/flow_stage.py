@@ -34,7 +34,7 @@ from mirrorme_training.flow_batch import (
 from mirrorme_training.flow_strip import flow_strip
 from mirrorme_training.latent_clips import MOUTH_CONTROLS, LatentClips
 from mirrorme_training.parts import WHOLE, Parts
-from mirrorme_training.recipe import FlowStageConfig
+from mirrorme_training.recipe import FlowStageConfig, RecipeError
 from mirrorme_training.recompute import recompute_blocks
 from mirrorme_training.rollout import even_sigmas, roll_out
 from mirrorme_training.speech_batch_augment import augment_batch
@@ -53,6 +53,8 @@ class FlowStage:
     ) -> None:  # fmt: skip
         """`config.batch` is of one part, `config.bank` of all."""
         self.model = model
+        if config.bank.vary and not config.hear_once:
+            raise RecipeError("bank.vary wants hear_once")
         self._config, self._seed = config, seed
         model.requires_grad_(False)
         for module in (model.audio, model.denoiser):

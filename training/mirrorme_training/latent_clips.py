@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import to_video
+from mirrorme_training.clip_variation import vary
 from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, token_masks, window_tokens
 from mirrorme_training.portrait_pose import CONTROL_INDEX
 from mirrorme_training.recipe import BankConfig
@@ -62,6 +63,8 @@ class LatentClips:
         """The record of a clip's number."""
         device = self._source.device
         window = self._source.window(number, self._config, self._size_px, self._seed)
+        if self._config.vary:
+            window = vary(window, self._generator(number, 2))
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
             latents = self._vae.encode(to_video(window.frames)[None]).mean[0].transpose(0, 1)
             every = window.frames[::FRAMES_PER_LATENT, None]
@@ -80,9 +83,21 @@ class LatentClips:
         }
         if self._heard_by is not None:
             record["tokens"] = self._tokens(self._heard_by, window.pcm, number, len(latents))
-        return record
+        return _without_last(record) if self._config.vary else record
 
     def _tokens(self, audio: AudioEncoder, pcm: Tensor, number: int, num_latents: int) -> Tensor:
-        generator = torch.Generator(pcm.device)
-        generator.manual_seed(int(np.random.default_rng([self._seed, number, 1]).integers(2**62)))
+        generator = self._generator(number, 1, pcm.device)
         return window_tokens(audio, augment_batch(pcm[None], generator), num_latents)[0].half()
+
+    def _generator(
+        self, number: int, purpose: int, device: torch.device | str = "cpu"
+    ) -> torch.Generator:
+        seed = np.random.default_rng([self._seed, number, purpose]).integers(2**62)
+        return torch.Generator(device).manual_seed(int(seed))
+
+
+def _without_last(record: Record) -> Record:
+    """Less the last latent and what belongs to its frames; audio stays."""
+    frames = ("controls", "keypoints", "mouth", "visemes")
+    ends = dict.fromkeys(frames, -FRAMES_PER_LATENT) | {"pcm": None}
+    return {name: value[: ends.get(name, -1)] for name, value in record.items()}

@@ -51,6 +51,9 @@ class BankConfig:
     """False: hands stay out of the picture."""
     window_latents: int = 15
     """k of the 1 + 8k frames that are kept of a clip."""
+    vary: bool = False
+    """True: clips that come again do so in other colours and cut into chunks elsewhere; wants
+    `hear_once`. Costs each window its last latent."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
