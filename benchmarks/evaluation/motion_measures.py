@@ -178,7 +178,7 @@ async def measure_idle(studio: Studio) -> list[Row]:
     for seed in people(studio.scale.idling):
         face = studio.face_reader(seed)
         studio.say(f"person {seed} is silent for {studio.scale.idle_s} s")
-        made = await studio.stream(seed, silence(num_frames))
+        made = await studio.watch(seed, num_frames)
         num_acted = 24 * studio.scale.true_idle_s
         acted = render(person(seed), silent_pose(seed, num_acted), studio.size_px).frames.numpy()
         still = np.repeat(studio.portrait(seed)[None], 240, axis=0)

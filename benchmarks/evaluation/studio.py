@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mirrorme.animate.v1 import animation_pb2 as pb
-from mirrorme_client import AnimationClient, pcm_s16le, rgb24
+from mirrorme_client import AnimationClient, AnimationSession, pcm_s16le, rgb24
 from mirrorme_model.vae import VideoVae
 from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.evaluation.face_reader import FaceReader
@@ -101,17 +101,8 @@ class Studio:
             hands: `[T, 2, 21, 3]` keypoints.
             every: keeps each so manieth frame.
         """
-        png = io.BytesIO()
-        Image.fromarray(self.portrait(seed)).save(png, "png")
-        session = self._client.animate(
-            png.getvalue(),
-            audio_format=pcm_s16le(SAMPLE_RATE_HZ),
-            output=rgb24(),
-            crop_mode=pb.CROP_MODE_CENTER,
-            seed=1,
-        )
         kept: list[Frames] = []
-        async with session:
+        async with self._session(seed, pb.PACING_AS_FAST_AS_POSSIBLE) as session:
             for direction in directions:
                 await session.set_controls(direction.controls, first_frame_index=direction.frame)
             if hands is not None:
@@ -120,9 +111,34 @@ class Studio:
             async for batch in session:
                 for index, frame in enumerate(batch.frames, batch.first_frame_index):
                     if index % every == 0:
-                        pixels = np.frombuffer(frame.data, np.uint8)
-                        kept.append(pixels.reshape(self.size_px, self.size_px, 3))
+                        kept.append(self._pixels(frame))
         return np.stack(kept)
+
+    async def watch(self, seed: int, num_frames: int) -> Frames:
+        """Frames of somebody on a call to whom nobody gives anything to say, in real time."""
+        kept: list[Frames] = []
+        async with self._session(seed, pb.PACING_REAL_TIME) as session:
+            async for batch in session:
+                kept += [self._pixels(frame) for frame in batch.frames]
+                if len(kept) >= num_frames:
+                    break
+        return np.stack(kept[:num_frames])
+
+    def _session(self, seed: int, pacing: pb.Pacing) -> AnimationSession:
+        png = io.BytesIO()
+        Image.fromarray(self.portrait(seed)).save(png, "png")
+        return self._client.animate(
+            png.getvalue(),
+            audio_format=pcm_s16le(SAMPLE_RATE_HZ),
+            output=rgb24(),
+            crop_mode=pb.CROP_MODE_CENTER,
+            seed=1,
+            pacing=pacing,
+        )
+
+    def _pixels(self, frame: pb.Frame) -> Frames:
+        shape = (self.size_px, self.size_px, 3)
+        return np.frombuffer(frame.data, np.uint8).reshape(shape)
 
     @torch.no_grad()
     def through_vae(self, frames: Frames) -> Frames | None:
