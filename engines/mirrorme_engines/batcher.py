@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,7 +90,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start: asyncio.Handle | None = None
         self._running: list[_Call] = []
-        self._run: asyncio.Future[list[Results]] | None = None
+        self._run: asyncio.Future[tuple[list[Results], float]] | None = None
         self._closed = False
 
     async def call(self, inputs: Tensors, num_rows: int, timeout_s: float | None) -> Results:
@@ -170,7 +171,7 @@ class Batcher:
         self._running = calls
         self._run = loop.run_in_executor(
             self._executor,
-            run_joined,
+            _run_counted,
             self._spec,
             self._compute,
             [call.inputs for call in calls],
@@ -190,14 +191,15 @@ class Batcher:
         return []
 
     def _finish_run(
-        self, calls: list[_Call], started_s: float, run: asyncio.Future[list[Results]]
+        self, calls: list[_Call], started_s: float, run: asyncio.Future[tuple[list[Results], float]]
     ) -> None:
         self._run = None
         self._running = []
         error = run.exception()
-        self._record_batch(calls, started_s, failed=error is not None)
+        results, cpu_s = run.result() if error is None else ([], 0.0)
+        self._record_batch(calls, started_s, cpu_s, failed=error is not None)
         if error is None:
-            for call, result in zip(calls, run.result(), strict=True):
+            for call, result in zip(calls, results, strict=True):
                 if not call.future.done():
                     call.future.set_result(result)
         elif len(calls) > 1:
@@ -245,7 +247,9 @@ class Batcher:
             )
         )
 
-    def _record_batch(self, calls: list[_Call], started_s: float, *, failed: bool) -> None:
+    def _record_batch(
+        self, calls: list[_Call], started_s: float, cpu_s: float, *, failed: bool
+    ) -> None:
         self._observer.batch_ended(
             BatchRecord(
                 engine=self._spec.name,
@@ -253,9 +257,19 @@ class Batcher:
                 batch_size=sum(call.num_rows for call in calls),
                 num_calls=len(calls),
                 run_s=self._bind_loop().time() - started_s,
+                cpu_s=cpu_s,
                 failed=failed,
             )
         )
+
+
+def _run_counted(
+    spec: EngineSpec, compute: Compute, calls: list[Tensors], sizes: list[int]
+) -> tuple[list[Results], float]:
+    """See `run_joined`; and the CPU time that it took."""
+    started_s = time.thread_time()
+    results = run_joined(spec, compute, calls, sizes)
+    return results, time.thread_time() - started_s
 
 
 def _fail(call: _Call, error: EngineError) -> None:

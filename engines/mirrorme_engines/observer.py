@@ -40,6 +40,8 @@ class BatchRecord:
     batch_size: int
     num_calls: int
     run_s: float
+    cpu_s: float
+    """Of that, CPU time of the thread that ran it; 0 where it failed."""
     failed: bool
     """True: the run ended with an error; joined calls are then run again one by one."""
 

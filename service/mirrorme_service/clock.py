@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from mirrorme_engines.manifest import Manifest
 
@@ -49,14 +50,17 @@ class MediaClock:
             num_phases=audio.num_phases,
         )
 
-    @property
+    @cached_property
     def samples_per_frame(self) -> Fraction:
         """2000/3 at 24 FPS and 16 kHz."""
         return self.sample_rate_hz / self.frame_rate
 
+    # Asked for some hundred times a chunk: in integers it takes a tenth of the time.
+
     def first_sample(self, frame: int) -> int:
         """The sample at which a frame starts, rounded down."""
-        return math.floor(frame * self.samples_per_frame)
+        num_samples, num_frames = self._ratio
+        return frame * num_samples // num_frames
 
     def first_frame_from(self, sample: int) -> int:
         """The first frame that starts at a sample or after it.
@@ -64,7 +68,8 @@ class MediaClock:
         Also the number of frames that `sample` samples of audio make, and so the length of the
         video: a frame belongs to the audio that it starts in.
         """
-        return math.ceil(sample / self.samples_per_frame)
+        num_samples, num_frames = self._ratio
+        return -(-sample * num_frames // num_samples)
 
     def num_chunks(self, num_frames: int) -> int:
         """Chunks that hold so many frames; the last one may be longer than they are."""
@@ -81,3 +86,8 @@ class MediaClock:
         return max(
             self.window(chunk).stop_sample, self.first_sample((chunk + 1) * self.chunk_frames)
         )
+
+    @cached_property
+    def _ratio(self) -> tuple[int, int]:
+        """So many samples are so many frames."""
+        return self.samples_per_frame.as_integer_ratio()

@@ -57,6 +57,7 @@ class LivePlanner:
         self._on_end = on_end
         self._changed = asyncio.Event()
         self._heard_s = clock.now_s()
+        self._is_short_of_speech = False
 
     async def next(self) -> ChunkPlan | None:
         """See `Planner`."""
@@ -88,7 +89,7 @@ class LivePlanner:
     def heard(self) -> None:
         """See `Planner`."""
         self._heard_s = self._clock.now_s()
-        if self._state.is_finished:
+        if self._state.is_finished or self._is_short_of_speech:
             self._changed.set()
 
     def restart(self, chunk: int) -> None:
@@ -111,13 +112,25 @@ class LivePlanner:
         while True:
             self._changed.clear()
             first_frame = self._state.next_chunk * self._state.clock.chunk_frames
-            due_s = self._pace.due_s(first_frame) - self._governor.lead_s
+            self._is_short_of_speech = self._lacks_speech(self._state.next_chunk)
+            governor = self._governor
+            lead_s = governor.shortest_lead_s if self._is_short_of_speech else governor.lead_s
+            due_s = self._pace.due_s(first_frame) - lead_s
             is_last = self._state.is_finished and not self._state.speech.num_samples
             if is_last and first_frame >= self._state.end_frame:
                 return
             if not self._pace.is_paused and due_s <= self._clock.now_s():
                 return
             await self._clock.wait(self._changed, None if self._pace.is_paused else due_s)
+
+    def _lacks_speech(self, chunk: int) -> bool:
+        """Whether an utterance would break off in a chunk, the rest of which is on its way."""
+        speech, timeline = self._state.speech, self._state.timeline
+        if not (timeline.is_speaking and speech.is_open and self._is_coming_in):
+            return False
+        return (
+            timeline.end_sample + speech.num_samples < self._state.clock.window(chunk).stop_sample
+        )
 
     def _leave_out_late_ones(self) -> None:
         """Passes the chunks of which nothing could be shown in time. Their audio goes by."""

@@ -62,6 +62,9 @@ class Metrics(IdentityCacheObserver):
         self.engine_run = histogram(
             "engine_run_seconds", "Duration of an engine's run.", _SHORT_S, "engine"
         )
+        self.engine_cpu = counter(
+            "engine_cpu_seconds", "CPU time of an engine's own thread.", "engine"
+        )
         self.engine_waiting = gauge("engine_calls_waiting", "Engine calls queued.", "engine")
         self.identity_lookups = counter("identity_lookups", "Portraits sent.", "result")
         self.identity_evictions = counter("identity_evictions", "Portraits forgotten.", "reason")
@@ -133,6 +136,7 @@ class Metrics(IdentityCacheObserver):
         """See `EngineObserver`."""
         self.engine_batch_size.labels(record.engine).observe(record.batch_size)
         self.engine_run.labels(record.engine).observe(record.run_s)
+        self.engine_cpu.labels(record.engine).inc(record.cpu_s)
 
     def attempt_ended(self, endpoint: str, outcome: AttemptOutcome) -> None:
         """See `EngineObserver`."""

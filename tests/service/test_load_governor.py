@@ -25,6 +25,13 @@ def test_chunks_are_begun_earlier_the_longer_they_take() -> None:
     assert load.lead_s == pytest.approx(3 * CHUNK_S), "not without bound"
 
 
+def test_a_chunk_that_waits_for_its_audio_is_begun_in_time() -> None:
+    load = governor()
+    for _ in range(60):
+        load.made(0.2, early_s=0.05)
+    assert 0.2 <= load.shortest_lead_s < load.lead_s
+
+
 def test_one_slow_chunk_changes_little() -> None:
     load = governor()
     for _ in range(20):
