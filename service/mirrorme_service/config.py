@@ -45,7 +45,9 @@ class ServiceConfig:
 
     host: Annotated[str, "Address to listen on; 0.0.0.0 for all."] = "127.0.0.1"
     port: Annotated[int, "Port of the service. 0: any free one."] = 50051
-    metrics_port: Annotated[int, "Port of the Prometheus metrics. 0: any free one."] = 9464
+    metrics_port: Annotated[
+        int, "HTTP port of /metrics, for Prometheus, /ready and /live. 0: any free one."
+    ] = 9464
 
     health_port: Annotated[
         int, "Port of grpc.health.v1 in plaintext, for probes. 0: any free one; -1: none."
@@ -73,6 +75,11 @@ class ServiceConfig:
 
     max_sessions: Annotated[
         int, "Sessions at once; one more is refused. 0: as many as the engines hold at the start."
+    ] = 0
+    max_sessions_per_address: Annotated[
+        int,
+        "Sessions at once of an address (IPv6: a /64) of callers without token or certificate. "
+        "0: no limit, as behind a proxy all have the proxy's address.",
     ] = 0
     max_message_bytes: Annotated[int, "Bytes of one request message."] = 16 << 20
     max_portrait_bytes: Annotated[int, "Bytes of a portrait file."] = 10 << 20
@@ -105,6 +112,9 @@ class ServiceConfig:
     )
 
     engine_timeout_s: Annotated[float, "Deadline of one engine call, queueing included."] = 10.0
+    live_engine_timeout_s: Annotated[
+        float, "Deadline of one engine call of a session in real time, where it is shorter."
+    ] = 2.0
     engine_attempts: Annotated[int, "How often a call is made while its errors may pass."] = 3
     engine_queue_calls: Annotated[int, "Calls that may wait for one engine."] = 64
 
@@ -129,7 +139,8 @@ class ServiceConfig:
         self._check("health_port", -1 <= self.health_port <= 65535, "-1 to 65535")
         self._check_ports_differ()
         self._check_security()
-        self._check("max_sessions", self.max_sessions >= 0, "0 or more")
+        for name in ("max_sessions", "max_sessions_per_address"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
         counts = ("threads", "max_portrait_bytes", "max_portrait_pixels")
         counts = (*counts, "max_requests_per_s")
         for name in (*counts, "identity_cache_bytes", "engine_attempts", "engine_queue_calls"):

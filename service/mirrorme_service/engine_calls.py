@@ -33,7 +33,10 @@ class EngineCalls:
     metrics: Metrics
 
     async def row(
-        self, engine: Engine, inputs: Mapping[str, NDArray[np.generic] | float]
+        self,
+        engine: Engine,
+        inputs: Mapping[str, NDArray[np.generic] | float],
+        timeout_s: float | None = None,
     ) -> dict[str, NDArray[np.generic]]:
         """Runs an engine for one row.
 
@@ -41,6 +44,7 @@ class EngineCalls:
             engine: what to run.
             inputs: at least every input of the engine's spec, without the batch dimension; a number
                 fills its tensor.
+            timeout_s: of one attempt, instead of the usual one.
 
         Returns:
             Every output, without the batch dimension.
@@ -52,9 +56,10 @@ class EngineCalls:
             tensor.name: _as_batch(inputs[tensor.name], tensor.dims, np.dtype(tensor.dtype))
             for tensor in engine.spec.inputs
         }
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         for attempt in range(1, self.max_attempts + 1):
             try:
-                outputs = await engine.infer(batch, timeout_s=self.timeout_s)
+                outputs = await engine.infer(batch, timeout_s=timeout_s)
                 return {name: output[0] for name, output in outputs.items()}
             except EngineError as error:
                 if not error.retryable or attempt == self.max_attempts:

@@ -35,8 +35,11 @@ class Generator:
     A call that fails or is cancelled leaves the state as it was.
     """
 
-    def __init__(self, model: Model, state: SessionState, metrics: Metrics) -> None:
+    def __init__(
+        self, model: Model, state: SessionState, metrics: Metrics, engine_timeout_s: float
+    ) -> None:
         self._model = model
+        self._engine_timeout_s = engine_timeout_s
         self._state = state
         self._metrics = metrics
         self._trace = current_trace()
@@ -71,7 +74,7 @@ class Generator:
         plan = chunk.plan
         started = time.perf_counter()
         with self._timed("decoder", plan.chunk):
-            frames = await self._model.decode(chunk.latents)
+            frames = await self._model.decode(chunk.latents, self._engine_timeout_s)
         self._trace.end_chunk(plan.chunk)
         self.compute_s = self._computed_s.pop(plan.chunk)
         engine_s = chunk.engine_s + time.perf_counter() - started
@@ -83,7 +86,7 @@ class Generator:
         window = model.clock.window(plan.chunk)
         with self._timed("audio_encoder", plan.chunk):
             pcm = state.timeline.pcm.read(window.start_sample, window.stop_sample)
-            audio_tokens = await model.encode_audio(pcm, window)
+            audio_tokens = await model.encode_audio(pcm, window, self._engine_timeout_s)
         chunk = model.manifest.chunk
         noise_shape = (chunk.num_latents, *model.latent_shape)
         with self._timed("denoiser", plan.chunk):
@@ -95,6 +98,7 @@ class Generator:
                 conditions=plan.conditions,
                 strengths=state.strengths,
                 cheaper=plan.level != pb.DEGRADATION_LEVEL_NONE,
+                timeout_s=self._engine_timeout_s,
             )
 
     def _pop_decodable(self) -> LatentChunk | None:

@@ -102,12 +102,14 @@ class Model:
         outputs = await self._calls.row(self._engines.identity_encoder, {"image": image})
         return np.asarray(outputs["identity"], np.float32)
 
+    # A chunk. `timeout_s` is of one attempt of the call; None: the usual one.
+
     async def encode_audio(
-        self, pcm: NDArray[np.float32], window: AudioWindow
+        self, pcm: NDArray[np.float32], window: AudioWindow, timeout_s: float | None = None
     ) -> NDArray[np.float32]:
         """The samples of a chunk's window to its audio tokens, `[Tc, K, C]`."""
         inputs = {"pcm": pcm, "phase": window.phase}
-        outputs = await self._calls.row(self._engines.audio_encoder, inputs)
+        outputs = await self._calls.row(self._engines.audio_encoder, inputs, timeout_s)
         return np.asarray(outputs["audio_tokens"], np.float32)
 
     async def denoise(
@@ -120,6 +122,7 @@ class Model:
         conditions: Conditions,
         strengths: Strengths,
         cheaper: bool = False,
+        timeout_s: float | None = None,
     ) -> Latents:
         """The latents of one chunk, `[Tc, 128, h, w]`; `motion` is `[M, 128, h, w]`.
 
@@ -137,12 +140,12 @@ class Model:
             "guidance": strengths.guidance,
         }
         engine = self._cheapest_denoiser if cheaper else self._engines.denoiser
-        outputs = await self._calls.row(engine, inputs)
+        outputs = await self._calls.row(engine, inputs, timeout_s)
         return np.asarray(outputs["latents"], np.float32)
 
-    async def decode(self, latents: Latents) -> NDArray[np.uint8]:
+    async def decode(self, latents: Latents, timeout_s: float | None = None) -> NDArray[np.uint8]:
         """`[D + Tc + L, 128, h, w]` to the chunk's frames, `[8 * Tc, H, W, 3]`."""
-        outputs = await self._calls.row(self._engines.decoder, {"latents": latents})
+        outputs = await self._calls.row(self._engines.decoder, {"latents": latents}, timeout_s)
         self.last_chunk_s = time.monotonic()
         return np.asarray(outputs["frames"], np.uint8)
 

@@ -20,7 +20,6 @@ from mirrorme.animate.v1 import animation_pb2_grpc
 from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_engines.open_engines import open_engines
-from prometheus_client import start_http_server
 
 from mirrorme_service.admission import Admission
 from mirrorme_service.capacity import measured_capacity
@@ -36,6 +35,7 @@ from mirrorme_service.grpc_ports import (
     new_grpc_server,
     new_health_server,
 )
+from mirrorme_service.http_port import HttpPort
 from mirrorme_service.identity_cache import IdentityCache
 from mirrorme_service.jwt_keys import JwtKeys
 from mirrorme_service.metrics import Metrics
@@ -81,6 +81,7 @@ class Server:
         self.admission = Admission(config.max_sessions, self.metrics)
         self.drain = Drain()
         self._traces = traces or _open_traces(config)
+        self._is_ready = False
         self._grpc = new_grpc_server(config, self.metrics)
         # Bound by the module at run time only.
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
@@ -137,7 +138,7 @@ class Server:
         """
         self.admission.drain()
         await self._health.enter_graceful_shutdown()
-        self.metrics.ready.set(0)
+        self._set_ready(False)
         self.drain.begin(grace_s)
         try:
             async with asyncio.timeout(grace_s + _FLUSH_S):
@@ -189,7 +190,11 @@ class Server:
         answers = health_pb2.HealthCheckResponse
         for service in ("", SERVICE_NAME):
             await self._health.set(service, answers.SERVING if is_ready else answers.NOT_SERVING)
-        self.metrics.ready.set(is_ready and not self.admission.is_draining)
+        self._set_ready(is_ready and not self.admission.is_draining)
+
+    def _set_ready(self, is_ready: bool) -> None:
+        self._is_ready = is_ready
+        self.metrics.ready.set(is_ready)
 
     async def _serve_health(self) -> None:
         if self.config.health_port < 0:
@@ -220,17 +225,16 @@ class Server:
     def _serve_metrics(self) -> int:
         config, loop = self.config, asyncio.get_running_loop()
         self.metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+        http = HttpPort(self.metrics.registry, lambda: self._is_ready)
         try:
-            server, _ = start_http_server(config.metrics_port, config.host, self.metrics.registry)
+            port = http.start(config.host, config.metrics_port)
         except OSError as error:
             raise StartError(
                 f"cannot serve metrics on {config.host}:{config.metrics_port}: {error.strerror}: "
                 "choose --metrics-port"
             ) from error
-        self._closing.callback(server.server_close)
-        # Waits for the thread's next look.
-        self._closing.push_async_callback(asyncio.to_thread, server.shutdown)
-        return server.server_port
+        self._closing.push_async_callback(http.stop)
+        return port
 
     def _describe(self, version: str) -> None:
         manifest = self.model.manifest

@@ -15,7 +15,7 @@ from mirrorme.animate.v1 import animation_pb2_grpc
 
 from mirrorme_service.admission import Admission
 from mirrorme_service.authentication import certificate_name
-from mirrorme_service.caller import ANYBODY, Caller, current_caller
+from mirrorme_service.caller import ANYBODY, Caller, addressed_caller, certified_caller
 from mirrorme_service.capabilities import capabilities
 from mirrorme_service.config import ServiceConfig, split_list
 from mirrorme_service.consent import Consent
@@ -157,10 +157,11 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             log.info("session completed: %s", session.counts)
 
     def _caller(self, context: grpc.aio.ServicerContext) -> Caller:
-        """Who calls: by token, else by certificate, else anybody."""
+        """Who calls: by token, else by certificate, else by address, if that counts, or anybody."""
         certificate = certificate_name(context.auth_context(), self._client_names)
-        caller = current_caller()
-        return Caller(certificate) if caller is ANYBODY and certificate else caller
+        if certificate:
+            return certified_caller(certificate)
+        return addressed_caller(context.peer(), self._config.max_sessions_per_address)
 
     async def _open(
         self, session_id: str, requests: AsyncIterator[pb.StreamAnimateRequest]

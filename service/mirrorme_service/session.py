@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from mirrorme_service.ack_window import AckWindow
-from mirrorme_service.audio_input import AudioInput
-from mirrorme_service.chunk_plan import LatentChunk, Planner
+from mirrorme_service.chunk_plan import Planner
+from mirrorme_service.chunk_work import ChunkWork
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.delivery import Delivery, Send
 from mirrorme_service.fast_planner import FastPlanner
@@ -26,12 +26,11 @@ from mirrorme_service.frame_buffer import FrameBuffer
 from mirrorme_service.frame_encoder import open_frame_encoder
 from mirrorme_service.frame_gate import FastGate, FrameGate
 from mirrorme_service.frame_packer import FramePacker
-from mirrorme_service.generator import Generator
 from mirrorme_service.identity_cache import Identity
 from mirrorme_service.intake import Intake
 from mirrorme_service.live_pacing import LivePacing
 from mirrorme_service.metrics import Metrics
-from mirrorme_service.model import Model, Strengths
+from mirrorme_service.model import Model
 from mirrorme_service.served_fields import check_served, unserved_fields
 from mirrorme_service.session_counts import SessionCounts
 from mirrorme_service.session_record import SessionRecord, session_record
@@ -41,7 +40,7 @@ from mirrorme_service.wall_clock import WallClock
 
 LoadPortrait = Callable[[pb.ChangePortrait], Awaitable[Identity]]
 
-# Decoded chunks that wait: with the one at each step, all steps work at once.
+# Decoded chunks that wait for the delivery.
 _MAX_CHUNKS = 1
 
 
@@ -78,7 +77,9 @@ class Session:
         self._clock = clock
         self._unserved = unserved_fields(model.manifest, consent=config.consent_keys is not None)
         self.counts = SessionCounts(clock.now_s())
-        self.state = _start_state(config, model, settings, identity)
+        self.state = SessionState.start(
+            model, settings, identity, max_poses_ahead_s=config.max_poses_ahead_s
+        )
         if record is not None:
             record.restore(self.state, self.counts)
         size, output = started.frame_size, settings.output
@@ -101,7 +102,9 @@ class Session:
         self.state.mark(self.counts.of_frames)
         self._buffer = FrameBuffer(_MAX_CHUNKS, self._wake_delivery)
         self._live = None
+        engine_timeout_s = config.engine_timeout_s
         if settings.pacing == pb.PACING_REAL_TIME:
+            engine_timeout_s = min(engine_timeout_s, config.live_engine_timeout_s)
             self._live = LivePacing(
                 config,
                 model,
@@ -115,6 +118,15 @@ class Session:
                 on_end=self._wake_delivery,
             )
         self._planner = self._new_planner()
+        self._work = ChunkWork(
+            model,
+            self.state,
+            metrics,
+            self._planner,
+            self._buffer,
+            self.counts,
+            engine_timeout_s,
+        )
         self._delivery = Delivery(
             self.state,
             self._gate,
@@ -142,8 +154,6 @@ class Session:
         self._portrait: asyncio.Task[None] | None = None
         """Loads the portrait to change to."""
         self._is_all_read = False
-        self._num_put = self.state.next_chunk
-        """The chunk after the last one that was decoded."""
 
     async def run(self, requests: AsyncIterator[pb.StreamAnimateRequest], send: Send) -> None:
         """Animates what `requests` bring until they end; sends everything, the summary last.
@@ -158,14 +168,15 @@ class Session:
                 if self._taken_over is not None:
                     await send(pb.StreamAnimateResponse(event=self._taken_over))
                 self._planner.restart(self.state.next_chunk)
-                self._start_work()
+                self._work.start(self._tasks)
                 others = [
                     self._tasks.create_task(self._read(requests), name="reader"),
                     self._tasks.create_task(self._watchdog.watch(), name="watchdog"),
                 ]
                 await self._delivery.run(send)
                 portrait = [self._portrait] if self._portrait is not None else []
-                for task in (*others, *self._work, *portrait):
+                self._work.stop()
+                for task in (*others, *portrait):
                     task.cancel()
             summary = self.counts.summary(self.state, self._clock.now_s())
             await send(pb.StreamAnimateResponse(summary=summary))
@@ -185,15 +196,15 @@ class Session:
         restart = first_stale
         if after_sample is not None:
             # Chunks that are kept, and not there yet, are to be made as well.
-            restart = min(restart, max(self._num_put, state.next_frame // chunk_frames))
+            restart = min(restart, max(self._work.next_chunk, state.next_frame // chunk_frames))
         elif self._live is not None:
             restart = self._live.restart_after_interrupt(first_stale)
-        self._stop_work()
+        self._work.stop()
         self._buffer.drop_from(first_stale)
         state.latents.drop_from(restart)
-        self._num_put = min(self._num_put, restart)
+        self._work.next_chunk = min(self._work.next_chunk, restart)
         self._planner.restart(restart)
-        self._start_work()
+        self._work.start(self._tasks)
 
     def pause(self) -> None:
         """Holds the frames, and in real time their clock."""
@@ -276,61 +287,5 @@ class Session:
         self.resume()  # nobody else will
         self._wake_delivery()
 
-    def _start_work(self) -> None:
-        """Starts making chunks, from the state as it is."""
-        generator = Generator(self._model, self.state, self._metrics)
-        latents: asyncio.Queue[LatentChunk | None] = asyncio.Queue(_MAX_CHUNKS)
-        self._buffer.reopen()
-        self._work = [
-            self._tasks.create_task(self._denoise(generator, latents), name="denoiser"),
-            self._tasks.create_task(self._decode(generator, latents), name="decoder"),
-        ]
-
-    def _stop_work(self) -> None:
-        """Drops what is being made; calls that wait for an engine lose their place."""
-        for task in self._work:
-            task.cancel()
-
-    async def _denoise(
-        self, generator: Generator, latents: asyncio.Queue[LatentChunk | None]
-    ) -> None:
-        while (plan := await self._planner.next()) is not None:
-            chunk = await generator.denoise(plan)
-            self.counts.num_chunks += 1
-            if chunk is not None:
-                await latents.put(chunk)
-        await latents.put(None)
-
-    async def _decode(
-        self, generator: Generator, latents: asyncio.Queue[LatentChunk | None]
-    ) -> None:
-        while (chunk := await latents.get()) is not None:
-            frames = await generator.decode(chunk)
-            self.counts.chunk_times_s.append(frames.engine_s)
-            self.counts.compute_s = generator.compute_s
-            self._planner.made(frames)
-            await self._buffer.put(frames)
-            self._num_put = frames.plan.chunk + 1
-        self._buffer.end()
-
     def _wake_delivery(self) -> None:
         self._delivery.wake()
-
-
-def _start_state(
-    config: ServiceConfig, model: Model, settings: pb.SessionConfig, identity: Identity
-) -> SessionState:
-    # 1 is as trained: for a model that lets nobody choose.
-    strengths = Strengths(
-        expression=settings.expression if settings.HasField("expression") else 1.0,
-        guidance=settings.guidance if settings.HasField("guidance") else 1.0,
-    )
-    return SessionState.start(
-        model,
-        seed=settings.seed,
-        strengths=strengths,
-        identity=identity,
-        audio=AudioInput(settings.audio_format),
-        max_poses_ahead_s=config.max_poses_ahead_s,
-        is_resumable=settings.resumable,
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from mirrorme.animate.v1 import animation_pb2 as pb
+
 from mirrorme_service.audio_input import AudioInput
 from mirrorme_service.clock import MediaClock
 from mirrorme_service.condition_schedule import ConditionSchedule
@@ -76,28 +78,33 @@ class SessionState:
     def start(
         cls,
         model: Model,
-        *,
-        seed: int,
-        strengths: Strengths,
+        settings: pb.SessionConfig,
         identity: Identity,
-        audio: AudioInput,
+        *,
         max_poses_ahead_s: float,
-        is_resumable: bool,
     ) -> SessionState:
-        """Before the first chunk: silence was heard and the portrait stood still."""
+        """Before the first chunk: silence was heard and the portrait stood still.
+
+        `settings` are in force: every default is filled in.
+        """
         chunk = model.manifest.chunk
+        # 1 is as trained: for a model that lets nobody choose.
+        strengths = Strengths(
+            expression=settings.expression if settings.HasField("expression") else 1.0,
+            guidance=settings.guidance if settings.HasField("guidance") else 1.0,
+        )
         return cls(
             clock=model.clock,
-            seed=seed,
+            seed=settings.seed,
             strengths=strengths,
             identity=identity,
-            audio=audio,
+            audio=AudioInput(settings.audio_format),
             speech=SpeechQueue(),
             timeline=Timeline(model.clock),
             conditions=ConditionSchedule(model.manifest, max_poses_ahead_s),
             latents=LatentHistory(),
             num_context_latents=max(chunk.motion_latents, chunk.decoder_context_latents),
-            marks=DeliveryMarks(is_kept=is_resumable),
+            marks=DeliveryMarks(is_kept=settings.resumable),
         )
 
     @property

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.authentication import Authenticator, JwtRule
-from mirrorme_service.caller import ANYBODY, Caller, set_caller
+from mirrorme_service.caller import ANYBODY, Caller, addressed_caller, set_caller
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.errors import Unauthenticated
 from mirrorme_service.grpc_ports import StartError
@@ -31,7 +31,7 @@ from mirrorme_service.session_watchdog import SessionWatchdog
 from mirrorme_service.static_tokens import StaticTokens
 from mirrorme_service.wall_clock import SystemClock
 
-from tests.service.gateway import Gateway, as_refusal, config, running_gateway
+from tests.service.gateway import Gateway, as_refusal, config, refusal, running_gateway
 
 TOKEN = "f3c1b5d9e2a84760a1f0c7d6"
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -329,6 +329,42 @@ async def test_a_token_has_its_own_places(tokens: Path) -> None:
         await third.write(config())
         assert (await third.read()).HasField("started")
         third.cancel()
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        ("ipv4:192.0.2.7:40000", "192.0.2.7"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:40000", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2::9]:40000", "2001:db8:1:2::/64"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:40000", "fe80::/64"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:40000", "192.0.2.7"),
+        ("unix:/run/gateway", "unix:/run/gateway"),
+        ("", ""),
+    ],
+)
+def test_callers_without_a_name_are_told_apart_by_address(peer: str, name: str) -> None:
+    assert addressed_caller(peer, 2) == Caller(name, 2)
+    assert addressed_caller(peer, 0) is ANYBODY
+
+
+async def test_an_address_has_its_own_places(tmp_path: Path) -> None:
+    async with running_gateway(max_sessions_per_address=1, max_sessions=3) as gateway:
+        first = gateway.stub.StreamAnimate()
+        await first.write(config())
+        await first.read()
+        error = await refusal(gateway.stub, [config()])
+        assert (error.status, error.reason) == ("RESOURCE_EXHAUSTED", "CALLER_SESSIONS_FULL")
+        first.cancel()
+        await gateway.until_idle()
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(f'[[token]]\nname="a"\nsha256="{sha256(TOKEN)}"\n')
+    async with running_gateway(max_sessions_per_address=1, tokens=tokens) as gateway:
+        calls = [gateway.stub.StreamAnimate(metadata=bearer(TOKEN)) for _ in range(2)]
+        for call in calls:
+            await call.write(config())
+            assert (await call.read()).HasField("started"), "tokens have their own limits"
+            call.cancel()
 
 
 class CountedWaits(SystemClock):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.session import Session
 
 from tests.service.gateway import (
@@ -128,6 +130,31 @@ async def test_others_do_not_notice_and_all_is_freed(
     async with beside_a_good_session() as gateway, new_channel(gateway.server) as channel:
         await client(gateway, channel)
         await until(lambda: gateway.metric("mirrorme_sessions_active") == 1)
+
+
+async def test_memory_of_a_client_that_never_reads_is_freed_within_5_s() -> None:
+    """The client stays, and calls no more: nothing that it does frees anything."""
+    # What fits into the transport is a second of video here, else 14.
+    small_window = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))
+    async with (
+        running_gateway(max_stall_s=0.5) as gateway,
+        grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}", small_window) as channel,
+    ):
+
+        async def requests():
+            yield config(pacing=pb.PACING_REAL_TIME)
+            await asyncio.Event().wait()
+
+        calls = [type(gateway.stub)(channel).StreamAnimate(requests()) for _ in range(3)]
+        sent = "mirrorme_frames_sent_total"
+        await until(lambda: gateway.metric(sent, encoding="rgb24") >= len(calls), timeout_s=60)
+        held = [weakref.ref(it) for it in gc.get_objects() if type(it) is Session]
+        assert held
+        await until(lambda: not gateway.metric("mirrorme_sessions_active"), timeout_s=60)
+        gc.collect()
+        await until(lambda: not any(session() for session in held), timeout_s=5)
+        for call in calls:
+            call.cancel()
 
 
 async def test_all_of_them_at_once() -> None:

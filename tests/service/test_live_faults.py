@@ -47,6 +47,16 @@ async def test_engine_that(fault: str, status: str, reason: str) -> None:
         await gateway.until_idle()
 
 
+@pytest.mark.parametrize("role", ["audio_encoder", "denoiser", "decoder"])
+async def test_engine_that_hangs_is_given_up_sooner_than_by_other_sessions(role: str) -> None:
+    settings = {"engine_timeout_s": 60, "live_engine_timeout_s": 0.2, "engine_attempts": 2}
+    async with running_gateway(**settings) as gateway:
+        getattr(gateway.engines, role).faults.hold()
+        requests = [config(pacing=pb.PACING_REAL_TIME), audio(speech(SECOND))]
+        error = await asyncio.wait_for(refusal(gateway.stub, requests), 20)
+        assert (error.status, error.reason) == ("UNAVAILABLE", "ENGINE_TIMEOUT")
+
+
 async def test_fault_of_one_session_leaves_the_others_frames_as_they_are() -> None:
     """Loud speech breaks the engine; the quiet sessions go on."""
     loud = audio(np.full(SECOND, 32767, "<i2").tobytes())
