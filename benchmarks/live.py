@@ -3,8 +3,8 @@
     python benchmarks/live.py --engines engines/repository/demo [--minutes 10] [--interrupts 200]
         [--only pacing barge_in transitions refusal]
 
-One gateway and its one client on the same cores. Writes results/live.json, unless other programs
-took the cores. 25 minutes with the defaults.
+One gateway and its one client on the same cores, of which other programs must leave most. Says
+which bars hold, and writes results/live.json. 25 minutes with the defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
@@ -53,9 +54,9 @@ def main() -> None:
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to measure"
     )
     arguments = parser.parse_args()
-    busy = busy_cores()
+    refuse_if_busy(busy_cores())
     figures = asyncio.run(measure(arguments))
-    refuse_if_busy(busy)
+    figures["bars"] = {bar.name: bar.verdict(figures) for bar in BARS if bar.part in figures}
     report("live", figures)
 
 
@@ -70,6 +71,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Measured]:
             plan = await _plan(gateway)
             await run_load(gateway.client, replace(plan, seconds=WARM_UP_S), TalkStyle(), 1)
             for part in arguments.only:
+                print(f"{datetime.now():%H:%M:%S} {part}", flush=True)
                 figures[part] = await PARTS[part](gateway, plan, arguments)
     return figures
 
@@ -118,18 +120,18 @@ async def measure_transitions(
     """How much the picture changes from frame to frame where speech begins and where it ends,
     against the frames within speech and within idle motion."""
     differences: dict[str, list[float]] = {"onset": [], "end": [], "ordinary": []}
-    last: tuple[np.ndarray, bool] | None = None
+    last: tuple[int, np.ndarray, bool] | None = None
 
     def see(batch: pb.FrameBatch) -> None:
         nonlocal last
-        for frame in batch.frames:
+        for index, frame in enumerate(batch.frames, batch.first_frame_index):
             pixels = np.frombuffer(frame.data, np.uint8).astype(np.int16)
-            if last is not None:
+            if last is not None and index == last[0] + 1:
                 kind = (
-                    "ordinary" if last[1] == batch.is_idle else "end" if batch.is_idle else "onset"
+                    "ordinary" if last[2] == batch.is_idle else "end" if batch.is_idle else "onset"
                 )
-                differences[kind].append(float(np.abs(pixels - last[0]).mean()))
-            last = pixels, batch.is_idle
+                differences[kind].append(float(np.abs(pixels - last[1]).mean()))
+            last = index, pixels, batch.is_idle
 
     spurts = tuple(talk(TalkStyle(cut_share=0.0), TRANSITIONS_S, seed=1))
     plan = replace(plan, seconds=TRANSITIONS_S, output=rgb24(), talk=spurts)
@@ -188,6 +190,41 @@ PARTS: dict[str, Part] = {
     "transitions": measure_transitions,
     "refusal": measure_refusal,
 }
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a figure must not be above."""
+
+    name: str
+    part: str
+    path: tuple[str, ...]
+    """Of the figure within its part."""
+    limit: float
+
+    def verdict(self, figures: dict[str, Measured]) -> str:
+        """In words; a figure that is missing does not hold."""
+        value: Any = figures[self.part]
+        for key in self.path:
+            value = value.get(key) if isinstance(value, dict) else None
+        holds = value is not None and abs(value) <= self.limit
+        return f"{value} of at most {self.limit:g}: {'holds' if holds else 'DOES NOT HOLD'}"
+
+
+FRAME_MS = 1000 / 24
+BARS = (
+    Bar("jitter p99, ms", "pacing", ("jitter_ms", "p99"), 20),
+    Bar("late frames, share", "pacing", ("late_share",), 0.005),
+    Bar("A/V offset, ms", "pacing", ("av_offset_largest_ms",), FRAME_MS),
+    Bar("drift, ms", "pacing", ("drift_ms",), 2),
+    Bar("first frame p95, ms", "pacing", ("first_frame_beyond_algorithmic_ms", "p95"), 250),
+    Bar("barge-in p99, ms", "barge_in", ("at_the_client_ms", "p99"), 80),
+    Bar("onset, times ordinary", "transitions", ("onset_p95_against_ordinary_p95",), 1.2),
+    Bar("end, times ordinary", "transitions", ("end_p95_against_ordinary_p95",), 1.2),
+    Bar("refusal, ms", "refusal", ("refused_after_largest_ms",), 50),
+    Bar("jitter p99 beside it, ms", "refusal", ("running_jitter_ms", "p99"), 20),
+    Bar("late beside it, share", "refusal", ("running_late_share",), 0.005),
+)
 
 
 async def _plan(gateway: Gateway) -> CallPlan:

@@ -112,10 +112,11 @@ class LivePlanner:
         while True:
             self._changed.clear()
             first_frame = self._state.next_chunk * self._state.clock.chunk_frames
-            self._is_short_of_speech = self._lacks_speech(self._state.next_chunk)
-            governor = self._governor
-            lead_s = governor.shortest_lead_s if self._is_short_of_speech else governor.lead_s
-            due_s = self._pace.due_s(first_frame) - lead_s
+            due_s = self._pace.due_s(first_frame) - self._governor.lead_s
+            is_due = due_s <= self._clock.now_s()
+            self._is_short_of_speech = is_due and self._lacks_speech(self._state.next_chunk)
+            if self._is_short_of_speech:
+                due_s = self._pace.due_s(first_frame) - self._governor.shortest_lead_s
             is_last = self._state.is_finished and not self._state.speech.num_samples
             if is_last and first_frame >= self._state.end_frame:
                 return

@@ -95,7 +95,7 @@ def call(value: float) -> Tensors:
 
 async def test_a_delay_lets_later_calls_join() -> None:
     echo = Echo()
-    engine = BatchedEngine(SPEC, echo, BatchOptions(max_delay_s=0.05))
+    engine = BatchedEngine(SPEC, echo, BatchOptions(max_delay_s=1))
     first = asyncio.create_task(engine.infer(call(1)))
     await asyncio.sleep(0.01)
     assert echo.runs == []
