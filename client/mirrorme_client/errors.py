@@ -164,6 +164,9 @@ def from_status(status: Status) -> AnimationError:
             case error_details_pb2.RetryInfo():
                 retry_delay_s = _seconds(detail.retry_delay)
     kind = _KINDS.get(status.code, ServerFault)
+    if kind is ServerFault and not reason and "RST_STREAM" in status.details:
+        # A proxy resets the stream when the server behind it dies.
+        kind = ServerUnavailable
     if kind is LimitExceeded and retry_delay_s is not None:
         kind = AtCapacity
     message = status.details or f"the server gave no message ({status.code.name})"

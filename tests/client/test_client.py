@@ -154,6 +154,16 @@ def test_grpcs_own_words_are_explained() -> None:
     assert str(from_status(Status(grpc.StatusCode.UNAVAILABLE, "draining", metadata))) == "draining"
 
 
+def test_a_stream_that_a_proxy_reset_is_a_lost_connection() -> None:
+    words = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    for code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        assert type(from_status(Status(code, words))) is ServerUnavailable
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL_FAULT", domain="mirrorme.animate")
+    packed = status(grpc.StatusCode.INTERNAL, words, info)
+    metadata = (("grpc-status-details-bin", packed.SerializeToString()),)
+    assert type(from_status(Status(grpc.StatusCode.INTERNAL, words, metadata))) is ServerFault
+
+
 def test_details_that_are_not_a_status_are_ignored() -> None:
     metadata = (("grpc-status-details-bin", b"\xff\xff\xff"), ("other", "text"))
     error = from_status(Status(grpc.StatusCode.INTERNAL, "broken", metadata))
