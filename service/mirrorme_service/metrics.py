@@ -8,7 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from mirrorme_engines.observer import AttemptOutcome, BatchRecord, CallRecord
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 
 from mirrorme_service.identity_cache import Eviction, IdentityCacheObserver, Lookup
 from mirrorme_service.queue_time import add_queue_time
@@ -26,6 +33,8 @@ class Metrics(IdentityCacheObserver):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"mirrorme_{name}", text, labels, registry=self.registry)

@@ -210,6 +210,32 @@ CASES = [
         quiet_min=9,
     ),
     AlertCase(
+        "MirrorMeGatewayFiles",
+        {
+            gateway("process_open_fds", **POD): "100x5 900x20 100x20",
+            gateway("process_max_fds", **POD): "1024x45",
+        },
+        20,
+        30,
+        "Gateway gateway-1 has 87.89% of the connections and files open that it may.",
+        labels=GATEWAY_LABELS,
+        quiet_min=5,
+    ),
+    AlertCase(
+        "MirrorMeGatewayMemory",
+        # Of 2 GiB.
+        {
+            gateway(
+                "process_resident_memory_bytes", **POD
+            ): "1000000000x5 1932735283x20 1000000000x20"
+        },
+        20,
+        30,
+        "Gateway gateway-1 uses 90% of its memory's limit.",
+        labels=GATEWAY_LABELS,
+        quiet_min=5,
+    ),
+    AlertCase(
         "MirrorMeTritonDown",
         {triton("up", pod="a", pool="l4"): "1x10 _x10 1x20"},
         19,

@@ -26,6 +26,15 @@ TRITON = {
 }
 
 
+# Of every gateway's process.
+PROCESS = {
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_max_fds",
+}
+
+
 def gateway_labels() -> dict[str, set[str]]:
     """By the names of series."""
     labels: dict[str, set[str]] = {"up": set()}
@@ -34,12 +43,12 @@ def gateway_labels() -> dict[str, set[str]]:
             suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
             for suffix in suffixes.get(metric._type, ("",)):
                 labels[metric._name + suffix] = set(metric._labelnames)
-    return labels
+    return labels | {name: set() for name in PROCESS}
 
 
 async def test_the_gateways_metrics_are_in_a_scrape_of_a_gateway() -> None:
     asked = {name for _, query in QUERIES for name, _ in series(query)}
-    asked = {name for name in asked if name.startswith("mirrorme_")}
+    asked = {name for name in asked if name.startswith(("mirrorme_", "process_"))}
     async with running_gateway() as gateway:
         url = f"http://127.0.0.1:{gateway.server.metrics_port}/metrics"
         text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
@@ -50,7 +59,7 @@ async def test_the_gateways_metrics_are_in_a_scrape_of_a_gateway() -> None:
         for name in asked
         if name not in exported and re.sub(r"_(bucket|sum|count)$", "", name) not in exported
     }
-    assert len(asked) > 25 and not missing
+    assert len(asked) > 25 and asked > PROCESS and not missing
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- toJson $pools -}}
 {{- end -}}
 
+{{/* A quantity of memory such as 2Gi, in bytes. */}}
+{{- define "mirrorme.bytes" -}}
+{{- $units := dict "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- $unit := regexFind "[A-Za-z]+$" (toString .) -}}
+{{- int64 (mulf (float64 (trimSuffix $unit (toString .))) (get $units $unit | default 1.0)) -}}
+{{- end -}}
+
 {{/* Names the claim of plans if any pool has plans. */}}
 {{- define "mirrorme.engineCacheClaim" -}}
 {{- default (printf "%s-plans" (include "mirrorme.fullname" .)) .Values.engineCache.existingClaim -}}
