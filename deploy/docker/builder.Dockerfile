@@ -17,7 +17,8 @@ RUN pip install --no-cache-dir --constraint /source/constraints.txt \
   && pip install --no-cache-dir --constraint /source/constraints.txt /source \
   && rm -r /source
 COPY examples /examples
-ENV PYTHONDONTWRITEBYTECODE=1 \
+ENV ORT_DISABLE_TELEMETRY=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 1000:1000
 # Runs to its end, so there is nothing to ask for its health.

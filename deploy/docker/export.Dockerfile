@@ -22,6 +22,7 @@ COPY --from=packages /opt/mirrorme /opt/mirrorme
 COPY weight[s] /work/weights
 WORKDIR /work
 ENV PATH=/opt/mirrorme/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 1000:1000

@@ -30,6 +30,7 @@ COPY --from=packages /opt/mirrorme /opt/mirrorme
 COPY --from=models /models /models
 COPY examples/portrait_1.png examples/speech.wav /examples/
 ENV PATH=/opt/mirrorme/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MIRRORME_ENGINES=/models/demo \

@@ -7,6 +7,7 @@ FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3
 COPY constraints.txt /tmp/constraints.txt
 # Memory of long-running servers grows less with tcmalloc; the image holds it.
 ENV LD_PRELOAD=libtcmalloc.so.4 \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt onnxruntime numpy \
   && rm /tmp/constraints.txt

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from mirrorme_engines.manifest import EXTERNAL_DATA_SUFFIX
+from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
+from mirrorme_engines.silent_onnxruntime import ort_errors
 from numpy.typing import NDArray
-from onnxruntime.capi import (
-    onnxruntime_pybind11_state as ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
-)
 
 from mirrorme_export.engine_graphs import EngineGraph
 

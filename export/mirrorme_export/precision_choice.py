@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from mirrorme_engines.manifest import EXTERNAL_DATA_SUFFIX, EngineSpec, Manifest, TensorSpec
+from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from mirrorme_engines.tensorrt_plan import Precision
 from numpy.typing import NDArray
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from mirrorme_engines.manifest import EXTERNAL_DATA_SUFFIX, EngineSpec, Manifest
+from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mirrorme_export.precision_choice import MAX_EMBEDDED_BYTES

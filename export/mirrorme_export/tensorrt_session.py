@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from mirrorme_engines.manifest import Manifest
+from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 

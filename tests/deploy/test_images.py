@@ -58,6 +58,12 @@ def test_images_are_pinned_and_not_of_root(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_onnx_runtime_reports_to_nobody(file: Path) -> None:
+    final = file.read_text().rpartition("\nFROM ")[2]
+    assert "ORT_DISABLE_TELEMETRY=1" in final
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
 def test_what_is_copied_is_there(file: Path) -> None:
     for line in re.findall(r"^COPY (.+)$", file.read_text(), re.MULTILINE):
         if line.startswith("--from"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ class Voice:
 def _voice_detector() -> OnnxWrapper:
     """Silero's; importing it sets torch to one thread, which is not for it to choose."""
     threads = torch.get_num_threads()
+    # It runs on ONNX Runtime, whose wheels report to their maker unless told otherwise.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from silero_vad import load_silero_vad
 
     torch.set_num_threads(threads)
