@@ -90,6 +90,10 @@ class VideoSpec:
     latent_height: int
     latent_width: int
 
+    def __post_init__(self) -> None:
+        """Refuses what no video has."""
+        _refuse_below(1, self, *(field.name for field in dataclasses.fields(self)))
+
     @property
     def frame_rate(self) -> Fraction:
         """Frames a second, exactly."""
@@ -107,6 +111,13 @@ class ChunkSpec:
     decoder_lookahead_latents: int
     """Latents after a chunk that the decoder needs before it can make the chunk's frames."""
 
+    def __post_init__(self) -> None:
+        """Refuses what no chunk is."""
+        _refuse_below(1, self, "num_latents")
+        _refuse_below(
+            0, self, "motion_latents", "decoder_context_latents", "decoder_lookahead_latents"
+        )
+
 
 @dataclass(frozen=True)
 class AudioSpec:
@@ -122,6 +133,11 @@ class AudioSpec:
     past_samples: int
     window_samples: int
     num_phases: int
+
+    def __post_init__(self) -> None:
+        """Refuses what no audio has."""
+        _refuse_below(1, self, "sample_rate_hz", "hop_samples", "window_samples", "num_phases")
+        _refuse_below(0, self, "past_samples")
 
 
 @dataclass(frozen=True)
@@ -186,6 +202,14 @@ class Manifest:
         names = [engine.name for engine in self.engines]
         if len(set(names)) != len(names):
             raise ManifestError(f"engine names are not unique: {', '.join(names)}")
+        num_grid_phases = (self.chunk_samples / self.audio.hop_samples).denominator
+        latest_start = self.audio.hop_samples * Fraction(num_grid_phases - 1, num_grid_phases)
+        needed = self.audio.past_samples + math.ceil(latest_start + self.chunk_samples)
+        if self.audio.window_samples < needed:
+            raise ManifestError(
+                f"audio.window_samples is {self.audio.window_samples}: want at least {needed}, "
+                f"or a window ends before its chunk of {float(self.chunk_samples):g} samples does"
+            )
 
     @property
     def chunk_frames(self) -> int:
@@ -281,6 +305,12 @@ def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
         return kind(**values)
     except ManifestError as error:
         raise ManifestError(f"{where}: {error}") from error
+
+
+def _refuse_below(least: int, spec: Any, *names: str) -> None:
+    for name in names:
+        if getattr(spec, name) < least:
+            raise ManifestError(f"{name} is {getattr(spec, name)}: want at least {least}")
 
 
 def engine_sha256(path: Path) -> str:

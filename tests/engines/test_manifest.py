@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def test_a_missing_or_unknown_key_is_refused_anywhere(tmp_path: Path) -> None:
         (("trained",), 1, "manifest.trained is 1: want bool"),
         (("video",), None, "manifest.video is None: want an object"),
         (("video", "height_px"), 64.0, "manifest.video.height_px is 64.0: want int"),
+        (
+            ("video", "frame_rate_denominator"),
+            0,
+            "video: frame_rate_denominator is 0: want at least 1",
+        ),
+        (("chunk", "num_latents"), 0, "manifest.chunk: num_latents is 0: want at least 1"),
+        (("chunk", "motion_latents"), -1, "manifest.chunk: motion_latents is -1: want at least 0"),
+        (("audio", "hop_samples"), 0, "manifest.audio: hop_samples is 0: want at least 1"),
+        (("audio", "past_samples"), -1, "manifest.audio: past_samples is -1: want at least 0"),
+        (("audio", "window_samples"), 5000, "audio.window_samples is 5000: want at least 8747, or"),
         (("engines",), {}, "manifest.engines is {}"),
         (("engines", 0, "role"), "encoder", "manifest.engines[0].role is 'encoder': want one of"),
         (("engines", 0, "inputs", 0, "dtype"), "float16", "inputs[0].dtype is 'float16'"),
@@ -157,6 +168,22 @@ def test_the_window_holds_every_chunk(num_latents: int) -> None:
         assert end >= start + manifest.chunk_samples
         offset = (chunk % audio.num_phases * manifest.chunk_samples) % audio.hop_samples
         assert window_start + audio.past_samples + offset == start
+
+
+def test_a_window_that_ends_before_its_chunk_is_refused() -> None:
+    whole = fake_manifest()
+    # The chunk that starts latest in its window is that of the last phase.
+    start = 2 * whole.chunk_samples % whole.audio.hop_samples
+    start = max(start, whole.chunk_samples % whole.audio.hop_samples)
+    needed = whole.audio.past_samples + ceil(start + whole.chunk_samples)
+
+    def with_window(num_samples: int) -> Manifest:
+        audio = dataclasses.replace(whole.audio, window_samples=num_samples)
+        return dataclasses.replace(whole, audio=audio)
+
+    assert with_window(needed).audio.window_samples == needed
+    with pytest.raises(ManifestError, match=f"window_samples is {needed - 1}: want at least"):
+        with_window(needed - 1)
 
 
 def test_lookahead_adds_whole_chunks_to_the_latency() -> None:

@@ -31,7 +31,7 @@ MAX_BATCH_SIZE = 4
 
 INPUTS: dict[Role, tuple[TensorSpec, ...]] = {
     "identity_encoder": (TensorSpec("image", "uint8", (SIZE, SIZE, 3)),),
-    "audio_encoder": (TensorSpec("pcm", "float32", (2080,)), TensorSpec("phase", "int64", ())),
+    "audio_encoder": (TensorSpec("pcm", "float32", (6560,)), TensorSpec("phase", "int64", ())),
     "denoiser": (
         TensorSpec("noise", "float32", (1, CHANNELS, 2, 2)),
         TensorSpec("identity", "float32", (CHANNELS, 2, 2)),
@@ -70,7 +70,7 @@ def write_small_repository(folder: Path, *, seed: int = 1, depth: int = 0) -> Ma
         versions={"onnx": onnx.__version__},
         video=VideoSpec(SIZE, SIZE, 24, 1, 8, CHANNELS, 2, 2),
         chunk=ChunkSpec(1, 1, 1, 0),
-        audio=AudioSpec(16000, 320, 1000, 2080, 3),
+        audio=AudioSpec(16000, 320, 1000, 6560, 3),
         hands=True,
         controls=(),
         expression=None,
