@@ -183,6 +183,11 @@ class Server:
     async def _measure_capacity(self) -> None:
         num_sessions = await measured_capacity(self.model)
         log.info("measured: %d sessions in real time; --max-sessions says otherwise", num_sessions)
+        if self.config.platform == "triton":
+            log.warning(
+                "that is what all Triton servers carry together: other gateways measure the same "
+                "servers, so give each its part by --max-sessions"
+            )
         self.config = dataclasses.replace(self.config, max_sessions=num_sessions)
         self.admission.limit(num_sessions)
 

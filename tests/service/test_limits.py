@@ -88,6 +88,15 @@ async def test_capacity_is_measured_where_none_is_set() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("platform", ["onnxruntime", "triton"])
+async def test_a_capacity_that_gateways_share_is_warned_of(
+    platform: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_gateway(max_sessions=0, platform=platform):
+        assert ("give each its part by --max-sessions" in caplog.text) == (platform == "triton")
+
+
+@pytest.mark.asyncio(loop_scope="session")
 async def test_one_over_capacity_is_told_the_counts() -> None:
     async with running_gateway(max_sessions=1) as gateway:
         call = gateway.stub.StreamAnimate()
