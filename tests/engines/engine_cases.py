@@ -92,18 +92,8 @@ class GatedCompute:
         self.gate.set()
 
 
-class TinyCase:
-    """The tiny model behind any compute."""
-
-    def __init__(
-        self, spec: EngineSpec, compute: Compute, options: BatchOptions, observer: EngineObserver
-    ) -> None:
-        gate = threading.Event()
-        gate.set()
-        self.batch_sizes: list[int] = []
-        gated = GatedCompute(compute, self.batch_sizes, gate)
-        self.engine = BatchedEngine(spec, gated, options, observer)
-        self.hold, self.release = gate.clear, gate.set
+class TinyInputs:
+    """Of the tiny model: good ones, and those that it fails on."""
 
     def good(self, seed: int, num_rows: int = 1) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -117,6 +107,20 @@ class TinyCase:
 
     def nan(self) -> Tensors:
         return {**self.good(0), "x": np.full((1, WIDTH), -1, np.float32)}
+
+
+class TinyCase(TinyInputs):
+    """The tiny model behind any compute."""
+
+    def __init__(
+        self, spec: EngineSpec, compute: Compute, options: BatchOptions, observer: EngineObserver
+    ) -> None:
+        gate = threading.Event()
+        gate.set()
+        self.batch_sizes: list[int] = []
+        gated = GatedCompute(compute, self.batch_sizes, gate)
+        self.engine = BatchedEngine(spec, gated, options, observer)
+        self.hold, self.release = gate.clear, gate.set
 
 
 class OnnxRuntimeCase(TinyCase):

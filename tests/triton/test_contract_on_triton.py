@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mirrorme_engines.engine import EngineSet, Tensors
+from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.errors import (
     EngineFault,
     EngineOverloaded,
@@ -23,7 +23,7 @@ from mirrorme_engines.open_engines import open_engines
 from mirrorme_engines.triton_engine import TritonEngine, open_triton_engines
 from mirrorme_engines.triton_options import TritonOptions
 
-from tests.engines.onnx_models import WIDTH
+from tests.engines.engine_cases import TinyInputs
 from tests.engines.test_engine_contract import (  # noqa: F401 - pytest runs them from here
     Recorder,
     recorder,
@@ -46,23 +46,10 @@ from tests.triton.triton_process import TritonProcess
 pytestmark = pytest.mark.triton
 
 
-class TritonCase:
+class TritonCase(TinyInputs):
     def __init__(self, engine: TritonEngine) -> None:
         self.engine = engine
         self.batch_sizes: list[int] = []
-
-    def good(self, seed: int, num_rows: int = 1) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(seed)
-        return {
-            "x": rng.uniform(0, 1, (num_rows, WIDTH)).astype(np.float32),
-            "i": rng.integers(0, WIDTH, (num_rows, 1)),
-        }
-
-    def faulty(self) -> Tensors:
-        return {**self.good(0), "i": np.array([[WIDTH + 1]])}
-
-    def nan(self) -> Tensors:
-        return {**self.good(0), "x": np.full((1, WIDTH), -1, np.float32)}
 
 
 @pytest.fixture
