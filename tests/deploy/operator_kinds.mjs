@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 
 const PACKAGES = {
   "cert-manager.io": "cert-manager",
+  "gateway.envoyproxy.io": "envoy-gateway",
   "gateway.networking.k8s.io": "gateway-api",
   "keda.sh": "keda",
   "monitoring.coreos.com": "prometheus-operator",
