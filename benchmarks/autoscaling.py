@@ -1,9 +1,9 @@
 """The chart's autoscaling over a load that rises and falls: replicas, and what was missed.
 
-The chart is rendered by Helm. Its own recording rules are evaluated by a real Prometheus over
-recorded sessions, and its own HorizontalPodAutoscalers decide as Kubernetes' controller does
-(`autoscaler.py`). A pod serves `leadSeconds` after it is asked for. Writes
-`benchmarks/results/autoscaling.json` and `.png`.
+The chart is rendered by Helm with its default reserves. Its own recording rules are evaluated by a
+real Prometheus over recorded sessions, for each number of pods that may run, since they read it;
+its own HorizontalPodAutoscalers decide as Kubernetes' controller does (`autoscaler.py`). A pod
+serves `leadSeconds` after it is asked for. Writes `benchmarks/results/autoscaling.json` and `.png`.
 
     python benchmarks/autoscaling.py
 """
@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,37 +35,57 @@ CHART = ROOT / "deploy/helm/mirrorme"
 HELM = ROOT / ".cluster-tools/helm"
 RESULTS = ROOT / "benchmarks/results"
 PORT = 19390
-# The first hour warms up; a day's shape in eight hours.
-UNTIL_S = 8 * 3600.0
+# The first hour warms up; then a day's shape, and hours of little load for pods to go in.
+UNTIL_S = 12 * 3600.0
 LOADS = {
     "steady rise": rise_and_fall(20, 240, 2.0 * 3600, 1.5 * 3600, 2.0 * 3600, 3600),
     "steep rise": rise_and_fall(20, 240, 0.5 * 3600, 2.0 * 3600, 0.5 * 3600, 3600),
 }
 WARM_UP_S = 3600.0
-NUM_SEEDS = 5
 EXPECTED = "mirrorme:sessions_expected:sum"
 MEAN_SESSION_S = 420.0
-CARRIES = {"mirrorme-gateway": 16, "mirrorme-triton-gpu": 8}
+MAX_REPLICAS = 64
+GATEWAY_PLACES = 16
+SERVER_STREAMS = 8
+_SCALING = {"enabled": True, "minReplicas": 2, "maxReplicas": MAX_REPLICAS}
 VALUES = {
     "gateway": {
         "platform": "triton",
-        "settings": {"maxSessions": 16},
-        "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 60, "spareSessions": 8},
+        "settings": {"maxSessions": GATEWAY_PLACES},
+        "autoscaling": _SCALING,
     },
-    "pools": [
-        {
-            "name": "gpu",
-            "streamsPerReplica": 8,
-            "autoscaling": {
-                "enabled": True,
-                "minReplicas": 2,
-                "maxReplicas": 80,
-                "spareReplicas": 1,
-            },
-        }
-    ],
+    "pools": [{"name": "gpu", "streamsPerReplica": SERVER_STREAMS, "autoscaling": _SCALING}],
     "monitoring": {"rules": {"enabled": True}},
 }
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A Deployment that scales, and the series that its autoscaler reads and is made of."""
+
+    deployment: str
+    carries: int
+    load: str
+    need: str
+    running: str
+
+
+SCALED = (
+    Scaled(
+        "mirrorme-gateway",
+        GATEWAY_PLACES,
+        "mirrorme:gateway_load:sum",
+        "mirrorme:gateway_need:sum",
+        "mirrorme:gateways_ready:sum",
+    ),
+    Scaled(
+        "mirrorme-triton-gpu",
+        SERVER_STREAMS,
+        "mirrorme:pool_load:sum",
+        "mirrorme:pool_need:sum",
+        "mirrorme:servers_up:sum",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -89,35 +109,40 @@ class Outcome:
 def main() -> None:
     """Runs all loads and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the first of five")
-    first = parser.parse_args().seed
+    parser.add_argument("--seed", type=int, default=1, help="the first")
+    parser.add_argument("--num-seeds", type=int, default=5, help="two loads each")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
     manifests = render()
     lead_s = yaml.safe_load((CHART / "values.yaml").read_text())["autoscaling"]["leadSeconds"]
     outcomes, curves = [], {}
-    for seed in range(first, first + NUM_SEEDS):
+    for seed in range(arguments.seed, arguments.seed + arguments.num_seeds):
         for load, wanted in LOADS.items():
             sessions = draw_sessions(seed, UNTIL_S, wanted, mean_length_s=MEAN_SESSION_S)
-            times_s, wishes = recorded_loads(manifests, sessions)
+            times_s, loads, hold_s = recorded_loads(manifests, sessions)
             active = sessions.active(times_s)
-            for deployment, carries in CARRIES.items():
-                replicas = replay(manifests[deployment], times_s, wishes[deployment])
-                carried = _ready(replicas, lead_s) * carries
-                outcomes.append(judge(seed, load, deployment, times_s, active, replicas, carried))
-                curves.setdefault((load, deployment), (times_s, active, replicas, carried))
+            for scaled in SCALED:
+                name = scaled.deployment
+                replicas, ready = replay(manifests[name], times_s, loads[name], lead_s, hold_s)
+                carried = ready * scaled.carries
+                outcomes.append(judge(seed, load, name, times_s, active, replicas, carried))
+                curves.setdefault((load, name), (times_s, active, replicas, carried))
     document = {
         "made_by": "benchmarks/autoscaling.py",
         "assumed": {
-            "streams_a_server": CARRIES["mirrorme-triton-gpu"],
-            "places_a_gateway": CARRIES["mirrorme-gateway"],
+            "carried_by_a_pod": {scaled.deployment: scaled.carries for scaled in SCALED},
             "seconds_until_a_pod_serves": lead_s,
             "mean_session_s": MEAN_SESSION_S,
         },
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
-    (RESULTS / "autoscaling.json").write_text(json.dumps(document, indent=2) + "\n")
-    plot(curves, RESULTS / "autoscaling.png")
-    for outcome in outcomes:
-        print(outcome)
+    (arguments.output / "autoscaling.json").write_text(json.dumps(document, indent=2) + "\n")
+    plot(curves, arguments.output / "autoscaling.png")
+    print(f"{len(outcomes)} replays")
+    print(f"{sum(o.seconds_short > 0 for o in outcomes)} short of capacity at any time")
+    print(
+        f"{sum(o.direction_changes > 1 for o in outcomes)} with more than one change of direction"
+    )
 
 
 def render() -> dict[str, Any]:
@@ -138,40 +163,60 @@ def render() -> dict[str, Any]:
 
 def recorded_loads(
     manifests: dict[str, Any], sessions: Sessions
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """What autoscalers would have read every 15 seconds, from a Prometheus with these sessions."""
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], float]:
+    """What autoscalers would have read every 15 seconds, from a Prometheus with these sessions.
+
+    Returns:
+        The times; by Deployment the load [pods that run, time]; and over how long the rules look
+        for the fewest pods that ran.
+    """
     times_s = np.arange(0.0, UNTIL_S, SYNC_PERIOD_S)
-    labels = '{namespace="avatars",release="mirrorme"}'
     base_s = (int(time.time()) - int(UNTIL_S) - 7200) // 15 * 15
-    active = sessions.active(times_s)
-    lines = ["# TYPE mirrorme:sessions_active:sum gauge"]
-    lines += [
-        f"mirrorme:sessions_active:sum{labels} {count} {base_s + at_s:.0f}"
-        for at_s, count in zip(times_s, active, strict=True)
-    ]
-    lines.append("# TYPE mirrorme:sessions_capacity:avg gauge")
-    lines += [f"mirrorme:sessions_capacity:avg{labels} 16 {base_s + at_s:.0f}" for at_s in times_s]
     rules = manifests["rules"]
-    loads = {}
-    with prometheus("\n".join([*lines, "# EOF", ""])) as query:
-        for deployment, record in (
-            ("mirrorme-gateway", "mirrorme:gateway_load:sum"),
-            ("mirrorme-triton-gpu", "mirrorme:pool_load:sum"),
-        ):
-            # The rule that it reads, in its place: both are evaluated at the same moment.
-            expected = f"({rules[EXPECTED]})"
-            parts = re.split(rf"{EXPECTED}\{{[^}}]*\}}", rules[record])
-            expression = expected.join(parts)
-            loads[deployment] = query(expression, base_s, base_s + times_s[-1])
-    return times_s, loads
+    loads, windows_s = {}, set()
+    with prometheus(_samples(sessions.active(times_s), base_s + times_s)) as query:
+        for scaled in SCALED:
+            expression = rules[scaled.load]
+            # The rules that it reads, in their place: all are evaluated at the same moment.
+            for record in (scaled.need, EXPECTED):
+                expression = f"({rules[record]})".join(re.split(rf"{record}{{[^}}]*}}", expression))
+            windows_s |= {
+                60.0 * int(m) for m in re.findall(r"min_over_time\(.+?\[(\d)m]", expression)
+            }
+            # Every number of pods is a release of its own; what stands in place has no pool.
+            expression = expression.replace('release="mirrorme"', 'release!=""')
+            expression = expression.replace(',pool="gpu"', "")
+            loads[scaled.deployment] = query(expression, base_s, base_s + times_s[-1])
+    (window_s,) = windows_s
+    return times_s, loads, window_s
+
+
+def _samples(active: NDArray[np.int64], times_s: NDArray[np.float64]) -> Iterator[str]:
+    """As OpenMetrics: the same sessions, and each number of pods that may run."""
+    # What does not change needs a sample every few minutes.
+    seldom_s = times_s[:: int(240 / SYNC_PERIOD_S)]
+    places = np.full(len(seldom_s), GATEWAY_PLACES)
+    values = {
+        "mirrorme:sessions_active:sum": lambda _: (active, times_s),
+        "mirrorme:sessions_capacity:avg": lambda _: (places, seldom_s),
+        **{s.running: lambda pods: (np.full(len(seldom_s), pods), seldom_s) for s in SCALED},
+    }
+    for name, of_pods in values.items():
+        yield f"# TYPE {name} gauge"
+        for pods in range(MAX_REPLICAS + 1):
+            labels = f'{{namespace="avatars",release="{pods}"}}'
+            for value, at_s in zip(*of_pods(pods), strict=True):
+                yield f"{name}{labels} {value} {at_s:.0f}"
+    yield "# EOF"
 
 
 @contextmanager
-def prometheus(samples: str) -> Iterator[Any]:
+def prometheus(samples: Iterable[str]) -> Iterator[Any]:
     """A real Prometheus that holds the samples; gives a function that asks for a range."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "samples.om").write_text(samples)
+        with (folder / "samples.om").open("w") as file:
+            file.writelines(f"{line}\n" for line in samples)
         (folder / "prometheus.yml").write_text("{}\n")
         data = folder / "data"
         command = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
@@ -183,6 +228,7 @@ def prometheus(samples: str) -> Iterator[Any]:
                 f"--storage.tsdb.path={data}",
                 f"--web.listen-address=127.0.0.1:{PORT}",
                 "--storage.tsdb.retention.time=30d",
+                "--query.timeout=30m",
             ],
             stderr=subprocess.DEVNULL,
         )
@@ -205,35 +251,46 @@ def _wait_until_ready() -> None:
 
 
 def _ask(expression: str, start_s: float, end_s: float) -> NDArray[np.float64]:
+    """Values [release, time], not a number where there is none."""
     given = {"query": expression, "start": start_s, "end": end_s, "step": SYNC_PERIOD_S}
     url = f"http://127.0.0.1:{PORT}/api/v1/query_range?{urllib.parse.urlencode(given)}"
     with urllib.request.urlopen(url) as response:
-        (series,) = json.load(response)["data"]["result"]
-    by_time = {float(at_s): float(value) for at_s, value in series["values"]}
-    times_s = np.arange(start_s, end_s + 1, SYNC_PERIOD_S)
-    return np.array([by_time.get(at_s, np.nan) for at_s in times_s])
+        result = json.load(response)["data"]["result"]
+    found = np.full((MAX_REPLICAS + 1, int((end_s - start_s) / SYNC_PERIOD_S) + 1), np.nan)
+    for series in result:
+        for at_s, value in series["values"]:
+            place = round((at_s - start_s) / SYNC_PERIOD_S)
+            found[int(series["metric"]["release"]), place] = float(value)
+    return found
 
 
 def replay(
-    manifest: dict[str, Any], times_s: NDArray[np.float64], load: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Replicas asked for over time. A pool's guard by queue time is silent: nothing queues here."""
+    manifest: dict[str, Any],
+    times_s: NDArray[np.float64],
+    loads: NDArray[np.float64],
+    lead_s: float,
+    window_s: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Replicas asked for and pods that serve, over time.
+
+    A pod serves once it has been asked for without a break for `lead_s`. A pool's guard by queue
+    time is silent: nothing queues here.
+
+    Args:
+        loads: what the autoscaler reads [pods that run, time].
+        window_s: over so long the fewest pods that ran count.
+    """
     autoscaler = Autoscaler.of_manifest(manifest)
     silent = [None] * (len(autoscaler.targets) - 1)
-    replicas = autoscaler.min_replicas
-    chosen = []
-    for at_s, value in zip(times_s, load, strict=True):
-        wish = None if np.isnan(value) else float(value)
-        replicas = autoscaler.decide(float(at_s), replicas, [wish, *silent])
-        chosen.append(replicas)
-    return np.array(chosen)
-
-
-def _ready(replicas: NDArray[np.int64], lead_s: float) -> NDArray[np.int64]:
-    """A pod counts once it has been asked for without a break for `lead_s`."""
-    window = int(lead_s / SYNC_PERIOD_S)
-    padded = np.concatenate([np.full(window, replicas[0]), replicas])
-    return np.array([padded[i : i + window + 1].min() for i in range(len(replicas))])
+    lead, window = int(lead_s / SYNC_PERIOD_S), int(window_s / SYNC_PERIOD_S)
+    chosen = [autoscaler.min_replicas] * (lead + 1)
+    ready = [autoscaler.min_replicas] * (window + 1)
+    for i, at_s in enumerate(times_s):
+        ready.append(min(chosen[-lead - 1 :]))
+        load = loads[min(ready[-window - 1 :]), i]
+        wish = None if np.isnan(load) else float(load)
+        chosen.append(autoscaler.decide(float(at_s), chosen[-1], [wish, *silent]))
+    return np.array(chosen[lead + 1 :]), np.array(ready[window + 1 :])
 
 
 def judge(

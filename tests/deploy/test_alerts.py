@@ -118,10 +118,10 @@ def test_recorded_load_is_what_autoscalers_want(rules: Path) -> None:
                 "input_series": [{"series": s, "values": v} for s, v in steady.items()],
                 "promql_expr_test": [
                     asked(expected_sessions, 10, ours),
-                    # 10 and 2 to spare, of 8 a gateway.
-                    asked(f"mirrorme:gateway_load:sum{ours}", 1.5, ours),
-                    # 40 % of 10 of 8 a server, and one to spare at 80 %.
-                    asked(f"mirrorme:pool_load:sum{pool}", 1.3, pool),
+                    # 10 and 8 to spare, of 8 a gateway.
+                    asked(f"mirrorme:gateway_load:sum{ours}", 2.25, ours),
+                    # 40 % of 10 of 8 a server, and two to spare at 75 %.
+                    asked(f"mirrorme:pool_load:sum{pool}", 2.0, pool),
                 ],
             },
             {
@@ -142,6 +142,34 @@ def test_recorded_load_is_what_autoscalers_want(rules: Path) -> None:
             },
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("ready", "load"),
+    [
+        # One gateway's sessions and 8 to spare are wanted: 2 of 8. Those at 70 %:
+        ("2x20", 2.0),  # too few
+        ("3x20", 2.1),  # all are wanted, though a little less would do
+        ("4x20", 2.5),  # one may go: the others have a quarter to spare
+        ("2x7 3x1 2x12", 2.0),  # a roll-out's surge holds nobody
+        ("_x20", 2.0),
+    ],
+)
+def test_pods_go_only_where_others_have_room(rules: Path, ready: str, load: float) -> None:
+    given = {
+        f'mirrorme_sessions_active{{{GATEWAY},pod="a"}}': "8x20",
+        f'mirrorme_sessions_capacity{{{GATEWAY},pod="a"}}': "8x20",
+        f'mirrorme_ready{{{GATEWAY},pod="a"}}': ready,
+    }
+    name = "mirrorme:gateway_load:sum"
+    labels = '{namespace="avatars",release="mirrorme"}'
+    asked = {
+        "expr": f"round({name}{labels}, 0.001)",
+        "eval_time": "10m",
+        "exp_samples": [{"labels": labels, "value": load}],
+    }
+    inputs = [{"series": s, "values": v} for s, v in given.items()]
+    unit_tests(rules, [{"interval": "1m", "input_series": inputs, "promql_expr_test": [asked]}])
 
 
 def test_every_alert_has_its_entry_in_the_runbook() -> None:

@@ -60,6 +60,7 @@ WRONG: list[tuple[str, Any]] = [
     ("gateway.settings.logFormat", "xml"),
     ("gateway.service.port", 70000),
     ("gateway.autoscaling.targetUtilization", 70),
+    ("autoscaling.scaleDown.headroom", "25%"),
     ("gateway.resources.requests.memory", "1 GB"),
     ("gateway.tolerations", {"key": "gpu"}),
     ("gateway.extraEnv", [{"name": "MIRRORME_PORT", "value": "1"}]),
@@ -123,6 +124,13 @@ TRITON = {"gateway": {"platform": "triton"}}
         (
             {"gateway": {"autoscaling": {"minReplicas": 9, "maxReplicas": 3}}},
             "gateway.autoscaling.minReplicas is above maxReplicas",
+        ),
+        (
+            {
+                "gateway": {"platform": "triton", "settings": {"maxSessions": 0}},
+                "pools": [{"name": "a"}],
+            },
+            "gateway.settings.maxSessions is 0 with platform triton",
         ),
         ({"gateway": {"autoscaling": {"enabled": True}}}, "set monitoring.rules.enabled"),
         ({"gateway": {"tls": {"enabled": True}}}, "wants gateway.tls.secretName"),

@@ -30,7 +30,7 @@ def test_an_autoscaler_is_that_of_the_chart() -> None:
     manifest = named(render(EVERYTHING), "HorizontalPodAutoscaler", "mirrorme-triton-l4")
     made = Autoscaler.of_manifest(manifest)
     assert (made.min_replicas, made.max_replicas) == (1, 8)
-    assert made.targets == (Target("AverageValue", 0.8), Target("Value", 1.0))
+    assert made.targets == (Target("AverageValue", 0.75), Target("Value", 1.0))
     assert made.down == Direction(3600, (Policy("Pods", 1, 300),))
 
 

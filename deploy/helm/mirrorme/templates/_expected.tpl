@@ -19,15 +19,26 @@ targetUtilization leaves room. */}}
 {{- end -}}
 
 {{/* How many gateways the expected sessions and the spare would fill. */}}
-{{- define "mirrorme.gatewayLoad" -}}
+{{- define "mirrorme.gatewayNeed" -}}
 {{- $labels := printf "{namespace=%q,release=%q}" .Release.Namespace (include "mirrorme.fullname" .) -}}
 (mirrorme:sessions_expected:sum{{ $labels }} + {{ .Values.gateway.autoscaling.spareSessions }}) / mirrorme:sessions_capacity:avg{{ $labels }}
 {{- end -}}
 
 {{/* How many servers of a pool its part of the expected sessions would fill, and its spare. Argument: dict root pool. */}}
-{{- define "mirrorme.poolLoad" -}}
+{{- define "mirrorme.poolNeed" -}}
 {{- $labels := printf "{namespace=%q,release=%q}" .root.Release.Namespace (include "mirrorme.fullname" .root) -}}
 mirrorme:sessions_expected:sum{{ $labels }} * {{ .pool.share }} / {{ .pool.streamsPerReplica }} + {{ mulf .pool.autoscaling.spareReplicas .pool.autoscaling.targetUtilization }}
+{{- end -}}
+
+{{/* The need, or more: pods go only while those that stay have scaleDown.headroom over it, so that noise does not
+take a pod and ask for it again. Where those that run have less to spare, they are all wanted.
+
+The surge of a roll-out is not counted: it lasts less than five minutes. Argument: dict root need running target,
+the middle two selectors. */}}
+{{- define "mirrorme.heldLoad" -}}
+{{- $roomy := printf "%v * %s" (addf 1 .root.Values.autoscaling.scaleDown.headroom) .need -}}
+{{- $held := printf "%v * min_over_time(%s[5m])" .target .running -}}
+({{ $roomy }} < {{ $held }}) or ({{ $held }} > {{ .need }}) or {{ .need }}
 {{- end -}}
 
 {{/* Time that calls wait in a server for each second that it computes. */}}
