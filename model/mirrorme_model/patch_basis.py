@@ -6,10 +6,15 @@ them, where a config has any, learn what is left. LTX-Video's VAE has no such pa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
+
+_FIRST_STD = 0.35
+"""Of the pixels, -1 to 1, that random weights make of normal latents."""
 
 
 class PatchBasis(nn.Module):
@@ -30,7 +35,8 @@ class PatchBasis(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.latent_channels, pixels))
         nn.init.orthogonal_(self.weight, gain=pixels**0.5)
         self.mean = nn.Parameter(torch.zeros(pixels))
-        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels))
+        first = -math.log(_FIRST_STD * (pixels / config.latent_channels) ** 0.5)
+        self.log_gain = nn.Parameter(torch.full((config.latent_channels,), first))
 
     def encode(self, patches: Tensor) -> Tensor:
         """`[B, 3 p p, 1 + 8k, H / p, W / p]` (or, of pictures, without the frames) to latents."""
