@@ -124,6 +124,22 @@ def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) ->
     assert torch.allclose(record["controls"].float(), pose.controls, atol=0.02)
 
 
+def test_varied_clips_lose_a_latent_of_everything(store: ClipStore) -> None:
+    torch.manual_seed(0)
+    model = AvatarModel(preset("tiny")).eval().requires_grad_(False)
+    bank = BankConfig(num_clips=2, window_latents=5, vary=True)
+    make = LatentClips(
+        model.vae, model.config, PaintedOnDemand(store), bank, 0, autocast=False,
+        heard_by=model.audio,
+    )  # fmt: skip
+    record = make(0)
+    lengths = {name: len(value) for name, value in record.items() if name != "pcm"}
+    by_latent = dict.fromkeys(("latents", "pictures", "masks", "tokens"), 5)
+    assert lengths == by_latent | dict.fromkeys(("controls", "keypoints", "mouth", "visemes"), 40)
+    again = make(0)
+    assert all(torch.equal(value, again[name]) for name, value in record.items())
+
+
 def test_chunks_follow_their_motion_and_show_the_same_person_elsewhere(store: ClipStore) -> None:
     config = preset("tiny")
     model = AvatarModel.random(config, 0)
