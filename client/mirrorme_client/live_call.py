@@ -20,6 +20,8 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.StreamAnimateRequest, pb.StreamAn
 
 _OUTGOING_MESSAGES = 4
 _INCOMING_MESSAGES = 2
+# A message costs its server more than the audio in it.
+_MAX_JOINED_BYTES = 16 << 10
 
 
 class LiveCall:
@@ -40,6 +42,8 @@ class LiveCall:
         self._incoming: asyncio.Queue[pb.StreamAnimateResponse | None] = asyncio.Queue(
             _INCOMING_MESSAGES
         )
+        self._next_outgoing: list[pb.StreamAnimateRequest | None] = []
+        """At most one, taken from the queue already."""
         self._unsent_ack: pb.StreamAnimateRequest | None = None
         self._half_closed = False
         self._ended = False
@@ -178,7 +182,7 @@ class LiveCall:
     async def _write(self) -> None:
         """Writes queued requests; once broken it only empties the queue, so that nobody waits."""
         broken = False
-        while (request := await self._outgoing.get()) is not None:
+        while (request := await self._take_outgoing()) is not None:
             if broken:
                 continue
             try:
@@ -194,6 +198,22 @@ class LiveCall:
                 self._raise_if_closing()
                 broken = True
         await self._call.done_writing()
+
+    async def _take_outgoing(self) -> pb.StreamAnimateRequest | None:
+        """The next request; audio together with the audio that waits behind it."""
+        request = self._next_outgoing.pop() if self._next_outgoing else await self._outgoing.get()
+        if request is None or not request.HasField("audio"):
+            return request
+        joined = [request.audio.data]
+        while not self._outgoing.empty() and not self._next_outgoing:
+            behind = self._outgoing.get_nowait()
+            if behind is not None and behind.HasField("audio"):
+                data = behind.audio.data
+                if sum(map(len, joined)) + len(data) <= _MAX_JOINED_BYTES:
+                    joined.append(data)
+                    continue
+            self._next_outgoing.append(behind)
+        return pb.StreamAnimateRequest(audio=pb.AudioChunk(data=b"".join(joined)))
 
     async def _read(self) -> None:
         """Reads responses to the end, which is None in the queue."""

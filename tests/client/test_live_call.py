@@ -85,3 +85,22 @@ async def test_source_stays_near_the_video_in_real_time() -> None:
         async with session:
             await asyncio.sleep(0.5)
     assert len(service.sessions[0].audio) <= 21 * 32_000
+
+
+async def test_audio_that_waits_is_sent_together() -> None:
+    slow = SlowCall()
+    call = LiveCall(lambda: slow, stall_timeout_s=5)  # pyright: ignore[reportArgumentType]
+    await call.open()
+    await call.put(audio(0))
+    await asyncio.sleep(0)
+    for number in (1, 2):
+        await call.put(audio(number))
+    await call.put(pb.StreamAnimateRequest(end_of_utterance=pb.EndOfUtterance()))
+    await call.put(audio(3))
+    ending = asyncio.create_task(call.half_close())
+    slow.may_write.set()
+    await ending
+    await until(lambda: len(slow.written) == 4)
+    assert [request.audio.data for request in slow.written] == [b"\0", b"\1\2", b"", b"\3"]
+    assert slow.written[2].HasField("end_of_utterance")
+    await call.close()
