@@ -49,6 +49,21 @@ def test_basis_finds_what_pictures_are_made_of() -> None:
     assert vae.channel_amplitudes()[:NUM_PATTERNS].min() > 10 * vae.channel_amplitudes()[-1]
 
 
+def test_some_channels_say_how_things_move_alone() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(tiny_vae_config(), encoder=None, decoder=None, patch_basis=True)
+    vae = VideoVae(config).requires_grad_(False)
+    bank = ClipBank(BankConfig(num_clips=NUM_CLIPS, renew_every_steps=0), few_patterns)
+    bank.advance(0)
+    fit_basis(vae, bank, seed=0)
+    clip = to_video(few_patterns(NUM_CLIPS + 3)["frames"])[None]
+    picture = vae.encode(clip[:, :, :1]).mean[0, :, 0].abs().amax(dim=(1, 2))
+    silent = picture < 1e-3
+    assert 0.4 * len(silent) < silent.sum() < 0.5 * len(silent)
+    moving = vae.encode(clip).mean[0, silent, 1].abs().amax(dim=(1, 2))
+    assert (moving[:NUM_PATTERNS] > 0.1).all()
+
+
 def test_anchor_finds_the_mix_and_what_is_left() -> None:
     identity, motion = normal(400, 3, 2, 2, seed=0), normal(400, 2, 3, 2, 2, seed=1)
     mix = torch.tensor([[0.9, 0.3, 0.0], [0.1, 0.6, 0.8]])
