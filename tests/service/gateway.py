@@ -27,6 +27,8 @@ from mirrorme_service.traces import Traces
 from mirrorme_service.wall_clock import WallClock
 from PIL import Image
 
+SECOND = 16_000
+"""Samples of it, at the rate that sessions here have unless they say otherwise."""
 Requests = Iterable[pb.StreamAnimateRequest] | AsyncIterator[pb.StreamAnimateRequest]
 
 
@@ -212,6 +214,10 @@ def config(**changes: Any) -> pb.StreamAnimateRequest:
 def audio(data: bytes) -> pb.StreamAnimateRequest:
     """One message of audio."""
     return pb.StreamAnimateRequest(audio=pb.AudioChunk(data=data))
+
+
+def ack(frame: int) -> pb.StreamAnimateRequest:
+    return pb.StreamAnimateRequest(ack=pb.FrameAck(last_frame_index=frame))
 
 
 def speech(num_samples: int, seed: int = 0) -> bytes:

@@ -12,7 +12,9 @@ from mirrorme_service.pcm_ring import PcmRing
 from mirrorme_service.session import Session
 
 from tests.service.gateway import (
+    SECOND,
     Animation,
+    ack,
     animate,
     audio,
     config,
@@ -26,12 +28,6 @@ from tests.service.live_session import live_session
 from tests.service.still_clock import StillClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SECOND = 16_000
-
-
-def ack(frame: int) -> pb.StreamAnimateRequest:
-    return pb.StreamAnimateRequest(ack=pb.FrameAck(last_frame_index=frame))
 
 
 @pytest.mark.parametrize("max_unacked", [1, 5, 8, 24])

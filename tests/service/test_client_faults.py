@@ -17,6 +17,7 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.session import Session
 
 from tests.service.gateway import (
+    SECOND,
     Gateway,
     animate,
     audio,
@@ -31,7 +32,6 @@ from tests.service.test_flow import Endless, nothing_left
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SECOND = 16_000
 METHOD = "/mirrorme.animate.v1.AnimationService/StreamAnimate"
 GARBAGE = b"\x12\xff"
 

@@ -13,6 +13,7 @@ import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
 
 from tests.service.gateway import (
+    SECOND,
     Gateway,
     animate,
     audio,
@@ -26,8 +27,6 @@ from tests.service.gateway import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SECOND = 16_000
 
 
 def running_tasks() -> set[asyncio.Task]:

@@ -12,6 +12,7 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 
 from tests.service.gateway import (
     END_OF_UTTERANCE,
+    SECOND,
     Animation,
     audio,
     config,
@@ -24,7 +25,6 @@ from tests.service.still_clock import StillClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SECOND = 16_000
 LOUD = audio(np.full(4 * SECOND, 16384, "<i2").tobytes())
 INTERRUPT = pb.StreamAnimateRequest(interrupt=pb.Interrupt())
 

@@ -11,7 +11,15 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.fake_manifest import fake_manifest
 from mirrorme_service.load_governor import LoadGovernor
 
-from tests.service.gateway import END_OF_UTTERANCE, Gateway, audio, refusal, running_gateway, until
+from tests.service.gateway import (
+    END_OF_UTTERANCE,
+    SECOND,
+    Gateway,
+    audio,
+    refusal,
+    running_gateway,
+    until,
+)
 from tests.service.gateway import config as first_message
 from tests.service.live_session import (
     CHUNK_FRAMES,
@@ -24,7 +32,6 @@ from tests.service.still_clock import StillClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SECOND = 16_000
 TONE = np.full(SECOND, 16384, "<i2")
 
 

@@ -9,13 +9,19 @@ import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_engines.fake_manifest import fake_manifest
 
-from tests.service.gateway import animate, audio, config, refusal, running_gateway, speech
+from tests.service.gateway import (
+    SECOND,
+    animate,
+    audio,
+    config,
+    refusal,
+    running_gateway,
+    speech,
+)
 from tests.service.live_session import live_session
 from tests.service.still_clock import StillClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SECOND = 16_000
 
 
 @pytest.mark.parametrize(

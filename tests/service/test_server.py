@@ -20,6 +20,7 @@ from mirrorme_service.server import Server
 from prometheus_client.metrics import MetricWrapperBase
 
 from tests.service.gateway import (
+    SECOND,
     Gateway,
     animate,
     as_refusal,
@@ -33,8 +34,6 @@ from tests.service.gateway import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SECOND = 16_000
 
 
 async def num_frames_left(call) -> int:

@@ -14,6 +14,7 @@ from mirrorme_engines.fake_manifest import fake_manifest
 
 from tests.service.gateway import (
     END_OF_UTTERANCE,
+    SECOND,
     Animation,
     Gateway,
     animate,
@@ -27,8 +28,6 @@ from tests.service.gateway import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SECOND = 16_000
 
 
 def codes(animation: Animation) -> list[FrameCodes]:

@@ -19,8 +19,10 @@ from mirrorme_service.store import Hold
 
 from tests.service.gateway import (
     END_OF_UTTERANCE,
+    SECOND,
     Animation,
     Gateway,
+    ack,
     animate,
     as_refusal,
     audio,
@@ -31,12 +33,6 @@ from tests.service.gateway import (
     speech,
     until,
 )
-
-SECOND = 16_000
-
-
-def ack(frame: int) -> pb.StreamAnimateRequest:
-    return pb.StreamAnimateRequest(ack=pb.FrameAck(last_frame_index=frame))
 
 
 def takeover(session_id: str, frame: int, token: bytes) -> pb.StreamAnimateRequest:
