@@ -70,7 +70,7 @@ faults: setup ## Every fault of engines and clients, against a real gateway
 fuzz: setup ## Fuzz messages, portraits and audio: 120,000 inputs, about an hour
 	$(BIN)/pytest tests/fuzz --hypothesis-profile fuzz --timeout 36000 $(ARGS)
 
-test-deploy: setup ## Check the chart, images and alerts with real tools; run Envoy and Prometheus
+test-deploy: setup ## Check the chart, images and alerts with real tools; run Envoy, Prometheus and Redis
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
 	$(PYTHON) deploy/cluster_tools.py
 	$(BIN)/pytest -m deploy --timeout 300 tests/deploy $(ARGS)
