@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech_shards import ShardError
+from mirrorme_training.worker_pool import worker_pool
 
 PAINTED_INDEX_NAME = "painted.json"
 
@@ -102,8 +102,7 @@ def write_painted(
     else:
         index.write_text(json.dumps(wanted) + "\n")
     missing = [n for n in range(config.num_clips) if not _path(folder, n).exists()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, _open, (data,)) as pool:
+    with worker_pool(num_workers, _open, data) as pool:
         jobs = [pool.submit(_paint, folder, config, n, wanted["close_up"][n]) for n in missing]
         for job in as_completed(jobs):
             yield job.result()

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from mirrorme_training.motion_noise import FRAME_RATE
 from mirrorme_training.speech_visemes import VISEMES, VisemeSpan
+from mirrorme_training.worker_pool import worker_pool
 
 INDEX_NAME = "shards.json"
 VISEME_NAMES = tuple(VISEMES)
@@ -82,8 +82,7 @@ def write_shards(folder: Path, config: ShardConfig, num_workers: int = 1) -> Ite
         for number in missing:
             yield _write_shard(folder, config, number)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context) as pool:
+    with worker_pool(num_workers) as pool:
         jobs = [pool.submit(_write_shard, folder, config, number) for number in missing]
         for job in as_completed(jobs):
             yield job.result()
