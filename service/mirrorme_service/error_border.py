@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 async def error_border(
     context: grpc.aio.ServicerContext, rpc: str, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Ends the RPC with the error that is raised inside. A cancelled RPC stays cancelled."""
+    """Ends the RPC with the error that is raised inside. A cancelled RPC stays cancelled.
+
+    A client that went away while it was written to is not an error of the server's.
+    """
     try:
         yield
     except asyncio.CancelledError:
@@ -35,14 +38,17 @@ async def error_border(
         refusal = as_animation_error(error)
         code = refusal.status_code
         fields = {"rpc": rpc, "status": code.name, "reason": refusal.reason}
-        if code is grpc.StatusCode.INTERNAL:
+        if is_client_gone(error):
+            log.info("%s: the client went away: %s", rpc, error)
+        elif code is grpc.StatusCode.INTERNAL:
             log.error(
                 "%s failed: %s: %s", rpc, refusal.reason, refusal, exc_info=error, extra=fields
             )
         else:
             line = "%s ended: %s %s: %s"
             log.info(line, rpc, code.name, refusal.reason, refusal, extra=fields)
-        metrics.errors.labels(rpc, code.name, refusal.reason).inc()
+        if not is_client_gone(error):
+            metrics.errors.labels(rpc, code.name, refusal.reason).inc()
         _forget(error)
         status = rpc_status.to_status(refusal.to_status())
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirrorme_service.chunk_plan import ChunkPlan, FrameChunk
 from mirrorme_service.frame_encoder import Frames
@@ -28,7 +28,7 @@ class FrameRun:
 
     def until(self, stop_frame: int) -> FrameRun:
         """Its first frames."""
-        return FrameRun(self.plan, self.first_frame, self.frames[: stop_frame - self.first_frame])
+        return replace(self, frames=self.frames[: stop_frame - self.first_frame])
 
 
 class FrameBuffer:

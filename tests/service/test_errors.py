@@ -1,8 +1,9 @@
 """The error family: statuses, details, and that no input makes a status that cannot be sent."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
+import grpc.aio
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirrorme_engines import errors as engine_errors
 from mirrorme_service import errors
+from mirrorme_service.error_border import error_border
+from mirrorme_service.metrics import Metrics
 
 M = TypeVar("M", bound=Message)
 
@@ -101,3 +104,30 @@ def test_any_text_makes_a_status_that_fits_the_trailers(text: str, filler: int) 
     binary = sum(len(value) for _, value in sent.trailing_metadata) * 4 // 3
     assert percent_encoded + binary < 6000
     assert "\n" not in status.message
+
+
+class Told:
+    """The context of an RPC whose client is gone, or is not."""
+
+    def __init__(self, *, is_gone: bool) -> None:
+        self._is_gone = is_gone
+
+    async def abort_with_status(self, _status: Any) -> None:
+        if self._is_gone:
+            raise grpc.aio.InternalError("nobody is there")
+
+
+@pytest.mark.parametrize(
+    ("error", "num_counted"),
+    [(grpc.aio.InternalError("a write failed"), 0), (ValueError("ours"), 1)],
+)
+async def test_a_client_that_went_away_is_no_fault_of_ours(
+    error: Exception, num_counted: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics, context = Metrics(), Told(is_gone=not num_counted)
+    async with error_border(context, "StreamAnimate", metrics):  # pyright: ignore[reportArgumentType]
+        raise ExceptionGroup("tasks", [error])
+    labels = {"rpc": "StreamAnimate", "status": "INTERNAL", "reason": "INTERNAL_FAULT"}
+    counted = metrics.registry.get_sample_value("mirrorme_errors_total", labels) or 0
+    assert counted == num_counted
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == num_counted

@@ -20,7 +20,7 @@ from tests.service.gateway import (
     speech,
     until,
 )
-from tests.service.live_session import LiveSession, live_session
+from tests.service.live_session import FRAME_S, LiveSession, live_session
 from tests.service.still_clock import StillClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -160,6 +160,26 @@ async def test_engines_that_are_at_it_are_not_waited_for() -> None:
         await settle(session, frame + 3, 60)
         assert session.num_frames == 60
         assert all(idle for i, idle in session.is_idle().items() if i >= frame)
+
+
+async def test_frames_left_out_after_an_interrupt_have_their_silence() -> None:
+    """The machine stands still for a while, just when the last picture is shown on."""
+    clock = StillClock()
+    async with running_gateway(clock=clock) as gateway, live_session(gateway, clock) as session:
+        await session.play(0, 4)
+        await session.call.write(LOUD)
+        await session.play(4, 20)
+        gateway.engines.denoiser.faults.hold()
+        await interrupted(session)
+        await session.play(20, 21)
+        num_before = len(session.seen.batches)
+        clock.move_to(clock.now_s() + 6 * FRAME_S)
+        await until(lambda: len(session.seen.batches) > num_before or session.error)
+        gateway.engines.denoiser.faults.release()
+        await session.play_out()
+        assert session.error is None
+        audio_samples = sum(len(batch.audio) // 2 for batch in session.seen.batches)
+        assert audio_samples == session.num_frames * 2000 // 3
 
 
 async def test_h264_goes_on_decodable() -> None:

@@ -118,24 +118,6 @@ async def test_speech_at_its_own_pace_is_delayed_alike_wherever_it_begins() -> N
     assert max(delays) - min(delays) <= 3
 
 
-async def test_speech_that_comes_late_is_waited_for_rather_than_broken_off() -> None:
-    clock = StillClock()
-    async with running_gateway(clock=clock) as gateway, live_session(gateway, clock) as session:
-        await session.play(0, 12)
-        num_waiting = 0
-        for frame in range(12, 76):
-            num_waiting += 1
-            # Whenever a chunk would be begun, but the first, three frames of it are on their way.
-            if frame < 2 * 12 or frame % CHUNK_FRAMES not in (1, 2, 3):
-                for _ in range(num_waiting):
-                    await heard(gateway, session, audio(TONE[:667].tobytes()))
-                num_waiting = 0
-            await session.play(frame, frame + 1)
-        (started,) = session.events("utterance_started")
-        idle = session.is_idle()
-        assert not any(idle[i] for i in range(started.frame_index, session.num_frames))
-
-
 async def test_half_close_plays_what_was_sent_to_its_end() -> None:
     clock = StillClock()
     async with running_gateway(clock=clock) as gateway, live_session(gateway, clock) as session:
