@@ -150,7 +150,8 @@ def test_recorded_load_is_what_autoscalers_want(rules: Path) -> None:
         # One gateway's sessions and 8 to spare are wanted: 2 of 8. Those at 70 %:
         ("2x20", 2.0),  # too few
         ("3x20", 2.1),  # all are wanted, though a little less would do
-        ("4x20", 2.5),  # one may go: the others have a quarter to spare
+        ("4x20", 2.8),
+        ("5x20", 3.0),  # one may go: the others have half as much to spare
         ("2x7 3x1 2x12", 2.0),  # a roll-out's surge holds nobody
         ("_x20", 2.0),
     ],
