@@ -22,7 +22,7 @@ from mirrorme_service.session_state import SessionState
 from mirrorme_service.wall_clock import WallClock
 
 # Of speech that begins and is still coming in, as much is held back as came in at once.
-_MIN_HELD_BACK_S, _MAX_HELD_BACK_S = 0.04, 0.15
+_MIN_HELD_BACK_S, _MAX_HELD_BACK_S = 0.02, 0.15
 # Without audio for so long, an utterance that was not ended is taken as it is.
 _COMING_IN_S = 0.3
 
