@@ -38,8 +38,9 @@ async def error_border(
         refusal = as_animation_error(error)
         code = refusal.status_code
         fields = {"rpc": rpc, "status": code.name, "reason": refusal.reason}
-        if is_client_gone(error):
-            log.info("%s: the client went away: %s", rpc, error)
+        is_gone = is_client_gone(error)
+        if is_gone:
+            log.info("%s: the client went away while it was written to", rpc)
         elif code is grpc.StatusCode.INTERNAL:
             log.error(
                 "%s failed: %s: %s", rpc, refusal.reason, refusal, exc_info=error, extra=fields
@@ -47,7 +48,7 @@ async def error_border(
         else:
             line = "%s ended: %s %s: %s"
             log.info(line, rpc, code.name, refusal.reason, refusal, extra=fields)
-        if not is_client_gone(error):
+        if not is_gone:
             metrics.errors.labels(rpc, code.name, refusal.reason).inc()
         _forget(error)
         status = rpc_status.to_status(refusal.to_status())
@@ -55,7 +56,8 @@ async def error_border(
             # The type stubs lack the method.
             await context.abort_with_status(status)  # pyright: ignore[reportAttributeAccessIssue]
         except grpc.aio.InternalError:
-            log.info("%s: the client went away before it was told", rpc)
+            if not is_gone:
+                log.info("%s: the client went away before it was told", rpc)
 
 
 def is_client_gone(error: BaseException) -> bool:
