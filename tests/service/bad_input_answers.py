@@ -119,7 +119,7 @@ expired or of another authority does not get through TLS, and sees `UNAVAILABLE`
 | a token that the server does not know, or that does not hold | `UNAUTHENTICATED` | `TOKEN_INVALID` |  |
 | a token that held once | `UNAUTHENTICATED` | `TOKEN_EXPIRED` |  |
 | a certificate of another name | `PERMISSION_DENIED` | `CERTIFICATE_NOT_ALLOWED` |  |
-| more sessions at once than the token allows | `RESOURCE_EXHAUSTED` | `CALLER_SESSIONS_FULL` |  |
+| more sessions at once than the token, or `max_sessions_per_address`, allows | `RESOURCE_EXHAUSTED` | `CALLER_SESSIONS_FULL` |  |
 | no consent token | `PERMISSION_DENIED` | `CONSENT_MISSING` | `config.consent_token` |
 | a consent token that does not hold | `PERMISSION_DENIED` | `CONSENT_INVALID` | `config.consent_token` |
 | a consent token that held once | `PERMISSION_DENIED` | `CONSENT_EXPIRED` | `config.consent_token` |
