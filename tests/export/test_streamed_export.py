@@ -124,6 +124,7 @@ def test_any_batch_gives_what_the_whole_model_does(
         assert all(row.passed and row.max_abs_value > 0.1 for row in rows), rows
 
 
+@pytest.mark.slow
 def test_large_products_find_their_weights_as_they_want_them(
     light_weights: ModelWeights, tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_preset")
 def test_published_weights_are_exported(
     base_folder: Path, wav2vec2_folder: Path, tmp_path: Path

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.filterwarnings(
 """torch's exporter uses what torch itself deprecates, and notes that all inputs share one batch."""
 
 
-@pytest.fixture(params=["tiny", "every_feature", pytest.param("demo", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["every_feature", *(pytest.param(p, marks=pytest.mark.slow) for p in ("tiny", "demo"))]
+)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     return CONFIGS[request.param]
 
