@@ -33,7 +33,7 @@ def test_every_engine_builds(demo: Path, gpu: str) -> None:
     assert {"identity_encoder", "audio_encoder", "denoiser", "decoder"} <= set(names)
     assert [row.engine for row in report.rows] == names
     for row in report.rows:
-        assert not row.from_cache and row.facts.num_network_layers > 100
+        assert not row.from_cache and row.facts.num_network_layers > 10
         # At "none", fp16 was too coarse, and the plan computes in fp32.
         assert row.precision_level != "none", row.engine
     assert [record.source.engine for record in check_plans(demo, options)] == names
