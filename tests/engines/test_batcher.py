@@ -171,3 +171,4 @@ def test_belongs_to_one_loop() -> None:
     asyncio.run(engine.infer(call(1)))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(engine.infer(call(1)))  # type: ignore[arg-type]
+    asyncio.run(engine.close())
