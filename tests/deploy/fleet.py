@@ -193,3 +193,16 @@ async def running_prometheus(
         finally:
             process.terminate()
             process.wait(30)
+
+
+async def restart_each(gateways: Sequence[GatewayProcess], envoy: Envoy) -> None:
+    """One after the other, each back behind Envoy before the next one goes."""
+    for gateway in gateways:
+        gateway.terminate()
+        assert await gateway.wait() == 0
+        await gateway.start()
+
+        async def is_back(gateway: GatewayProcess = gateway) -> bool:
+            return gateway.port in await envoy.healthy()
+
+        await until(is_back, "Envoy takes the gateway in again")

@@ -22,7 +22,13 @@ from PIL import Image
 
 from tests.deploy.chart import EVERYTHING, NAMESPACE, of_kind, render
 from tests.deploy.envoy_config import envoy_config
-from tests.deploy.fleet import running_envoy, running_gateways, running_prometheus, until
+from tests.deploy.fleet import (
+    restart_each,
+    running_envoy,
+    running_gateways,
+    running_prometheus,
+    until,
+)
 
 pytestmark = pytest.mark.deploy
 
@@ -179,15 +185,7 @@ async def test_a_rolling_restart_fails_no_session(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as callers:
             for _ in range(4):
                 callers.create_task(keep_animating())
-            for gateway in gateways:
-                gateway.terminate()
-                assert await gateway.wait() == 0
-                await gateway.start()
-
-                async def back(gateway=gateway) -> bool:
-                    return gateway.port in await envoy.healthy()
-
-                await until(back, "Envoy takes the gateway in again")
+            await restart_each(gateways, envoy)
             rolled.set()
         # Every session ended with all of its frames: a failed one would have raised.
         assert len(done) >= 12 and set(done) == {2 * 24}

@@ -14,7 +14,13 @@ import pytest
 
 from tests.deploy.chart import EVERYTHING, of_kind, render
 from tests.deploy.envoy_config import envoy_config
-from tests.deploy.fleet import Envoy, GatewayProcess, running_envoy, running_gateways, until
+from tests.deploy.fleet import (
+    Envoy,
+    GatewayProcess,
+    restart_each,
+    running_envoy,
+    running_gateways,
+)
 from tests.service.redis_process import RedisProcess
 from tests.survival.talk import Got, assert_same, talk
 from tests.survival.talk import until as until_frames
@@ -81,15 +87,7 @@ async def test_a_rolling_restart_under_load_fails_no_session(tmp_path: Path) -> 
         async with asyncio.TaskGroup() as callers:
             for _ in range(4):
                 callers.create_task(keep_talking())
-            for gateway in gateways:
-                gateway.terminate()
-                assert await gateway.wait() == 0
-                await gateway.start()
-
-                async def back(gateway: GatewayProcess = gateway) -> bool:
-                    return gateway.port in await envoy.healthy()
-
-                await until(back, "Envoy takes the gateway in again")
+            await restart_each(gateways, envoy)
             rolled.set()
         # Every session came whole, those that were moved as well: a failed one would have raised.
         for got in done:
