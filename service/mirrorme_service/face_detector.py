@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mirrorme_service.errors import InvalidRequest
+from mirrorme_service.picture import Picture
 
 # Long sides of the input, tried in turn until a face is found. The first one settles photographs;
 # drawn faces score lower, and one in fifty is missed at any single size.
@@ -91,7 +92,7 @@ class FaceDetector:
             _any_size_model(), options, providers=["CPUExecutionProvider"]
         )
 
-    def detect(self, picture: Image.Image) -> list[Face]:
+    def detect(self, picture: Picture) -> list[Face]:
         """Faces in an RGB picture, the highest first."""
         looks = (self._detect(picture, long_side) for long_side in _INPUT_LONG_SIDES_PX)
         faces = next((faces for faces in looks if faces), [])
@@ -99,7 +100,7 @@ class FaceDetector:
         clear = [face for face in faces if face.score >= least]
         return sorted(clear, key=lambda face: -face.height)
 
-    def _detect(self, picture: Image.Image, long_side: int) -> list[Face]:
+    def _detect(self, picture: Picture, long_side: int) -> list[Face]:
         scale = long_side / max(picture.size)
         width, height = (
             max(1, round(side * scale / _INPUT_MULTIPLE_PX)) * _INPUT_MULTIPLE_PX

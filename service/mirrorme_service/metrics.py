@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 
 from mirrorme_service.identity_cache import Eviction, IdentityCacheObserver, Lookup
+from mirrorme_service.picture_decoders import DecoderObserver
+from mirrorme_service.picture_process import DecoderEnd
 from mirrorme_service.queue_time import add_queue_time
 
 _SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -28,8 +30,8 @@ _LATENESS_S = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.0417, 0.0833, 0.1
 _BARGE_IN_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.4, 1)
 
 
-class Metrics(IdentityCacheObserver):
-    """All metrics of one gateway; also the observer of its engines and of its identity cache."""
+class Metrics(IdentityCacheObserver, DecoderObserver):
+    """All metrics of one gateway; also the observer of its engines, identity cache and decoders."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -77,6 +79,9 @@ class Metrics(IdentityCacheObserver):
         self.engine_waiting = gauge("engine_calls_waiting", "Engine calls queued.", "engine")
         self.identity_lookups = counter("identity_lookups", "Portraits sent.", "result")
         self.identity_evictions = counter("identity_evictions", "Portraits forgotten.", "reason")
+        self.decoder_ends = counter(
+            "portrait_decoder_ends", "Processes that decode portraits, replaced.", "reason"
+        )
         self.frames = counter("frames_sent", "Frames sent.", "encoding")
         self.frame_bytes = counter("frame_bytes_sent", "Bytes of frames sent.", "encoding")
         self.frames_idle = counter("frames_idle", "Frames sent that no speech drove.")
@@ -177,3 +182,7 @@ class Metrics(IdentityCacheObserver):
     def evicted(self, reason: Eviction) -> None:
         """See `IdentityCacheObserver`."""
         self.identity_evictions.labels(reason).inc()
+
+    def decoder_ended(self, end: DecoderEnd) -> None:
+        """See `DecoderObserver`."""
+        self.decoder_ends.labels(end).inc()

@@ -1,4 +1,4 @@
-"""From a portrait file to the picture that the model sees, in a worker thread.
+"""From a portrait file to the picture that the model sees, in threads and processes of its own.
 
 Holds no identity latents (`identity_cache` does) and calls no engine.
 """
@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from mirrorme.animate.v1 import animation_pb2 as pb
 from numpy.typing import NDArray
-from PIL import Image
 
-from mirrorme_service.errors import TimedOut
+from mirrorme_service.errors import AnimationError, InternalFault, InvalidRequest, TimedOut
 from mirrorme_service.face_detector import Face, portrait_face
-from mirrorme_service.picture_file import PictureLimits, decode_picture
+from mirrorme_service.picture import Picture
+from mirrorme_service.picture_decoders import PictureDecoders
+from mirrorme_service.picture_format import PictureLimits
+from mirrorme_service.picture_process import DecoderEnded
+from mirrorme_service.picture_refusal import PictureRefused
 from mirrorme_service.portrait_crop import (
     CLOSE_UP,
     UPPER_BODY,
@@ -32,7 +37,7 @@ from mirrorme_service.portrait_crop import (
 class FaceFinder(Protocol):
     """Finds faces; `FaceDetector` is one. Called from worker threads, several at once."""
 
-    def detect(self, picture: Image.Image) -> list[Face]:
+    def detect(self, picture: Picture, /) -> list[Face]:
         """Faces in an RGB picture, the highest first."""
         ...
 
@@ -66,28 +71,25 @@ class FittedPortrait:
 
 
 def fit_portrait(
-    data: bytes,
+    picture: Picture,
     crop_mode: pb.CropMode,
     frame_size: tuple[int, int],
     face_finder: FaceFinder,
-    limits: PictureLimits,
     *,
     field: str,
 ) -> FittedPortrait:
-    """Decodes, finds the face where the mode needs one, cuts. Blocks.
+    """Finds the face where the mode needs one, cuts. Blocks.
 
     Args:
-        data: the file's content.
+        picture: of the portrait file.
         crop_mode: one of the contract, not UNSPECIFIED.
         frame_size: (width, height) in pixels.
         face_finder: asked only by the modes that need a face.
-        limits: what is accepted.
         field: the request's field that holds the file, for errors.
 
     Raises:
-        InvalidRequest: reasons of `decode_picture` and `portrait_face`.
+        InvalidRequest: reasons of `portrait_face`.
     """
-    picture = decode_picture(data, limits, field=field)
     match crop_mode:
         case pb.CROP_MODE_CENTER:
             box = centre_crop(picture.size, frame_size)
@@ -107,7 +109,7 @@ def fit_portrait(
 class PortraitReader:
     """Fits portraits in its own few threads, so that large ones take turns and no loop waits.
 
-    A picture may hold hundreds of megabytes while it is decoded: `num_threads` bounds how many do.
+    A picture may take hundreds of megabytes while it is decoded: `num_threads` bounds how many do.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class PortraitReader:
         frame_width_px: int,
         frame_height_px: int,
         face_finder: FaceFinder,
+        decoders: PictureDecoders,
         limits: PictureLimits | None = None,
         *,
         num_threads: int = 2,
@@ -122,6 +125,7 @@ class PortraitReader:
     ) -> None:
         self._frame_size = (frame_width_px, frame_height_px)
         self._face_finder = face_finder
+        self._decoders = decoders
         self._limits = limits or PictureLimits()
         self._max_time_s = max_time_s
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="portrait")
@@ -130,35 +134,66 @@ class PortraitReader:
         """Fits one portrait. `field` names the request's field that holds the file, for errors.
 
         Raises:
-            InvalidRequest: reasons of `fit_portrait`.
+            InvalidRequest: reasons of `decode_picture` and `fit_portrait`; PORTRAIT_TOO_COSTLY:
+                decoding takes more than it may.
             TimedOut: PORTRAIT_TIMED_OUT: waiting and decoding took longer than allowed.
+            InternalFault: PORTRAIT_DECODER_DIED.
         """
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(
-            self._threads,
-            lambda: fit_portrait(
-                data,
-                crop_mode,
-                self._frame_size,
-                self._face_finder,
-                self._limits,
-                field=field,
-            ),
-        )
+        fit = partial(copy_context().run, self._fit, data, crop_mode, field)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, fit)
         try:
             # Not wait_for: Python 3.11's loses a cancellation that comes together with the result.
             async with asyncio.timeout(self._max_time_s):
                 return await work
         except TimeoutError as error:
-            raise TimedOut(
-                "PORTRAIT_TIMED_OUT",
-                f"the portrait was not ready after {self._max_time_s:g} s: try again, or send a "
-                "smaller picture",
-                field=field,
-                expected=f"at most {self._max_time_s:g} s",
-                retry_after_s=self._max_time_s,
-            ) from error
+            raise self._timed_out(field) from error
 
     def close(self) -> None:
-        """Drops what waits; what is being decoded ends by itself. Idempotent."""
+        """Drops what waits; what is being decoded ends with its decoder. Idempotent."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fit(self, data: bytes, crop_mode: pb.CropMode, field: str) -> FittedPortrait:
+        try:
+            with self._decoders.opened(data, self._limits) as picture:
+                return fit_portrait(
+                    picture, crop_mode, self._frame_size, self._face_finder, field=field
+                )
+        except PictureRefused as refusal:
+            raise InvalidRequest(
+                refusal.reason,
+                refusal.message,
+                field=field,
+                got=refusal.got or None,
+                expected=refusal.expected or None,
+            ) from refusal
+        except DecoderEnded as ended:
+            raise self._told(ended, field) from ended
+
+    def _told(self, ended: DecoderEnded, field: str) -> AnimationError:
+        """What the client is told when the decoder of its portrait is no more."""
+        match ended.end:
+            case "timeout":
+                return self._timed_out(field)
+            case "cpu" | "memory":
+                return InvalidRequest(
+                    "PORTRAIT_TOO_COSTLY",
+                    f"decoding the portrait {ended}: send a smaller picture, or save it anew",
+                    field=field,
+                )
+            case "died":
+                return InternalFault(
+                    "PORTRAIT_DECODER_DIED",
+                    "the decoder of portraits died of this one, or with it: save it anew in "
+                    "another program, or send another picture",
+                    field=field,
+                )
+
+    def _timed_out(self, field: str) -> TimedOut:
+        return TimedOut(
+            "PORTRAIT_TIMED_OUT",
+            f"the portrait was not ready after {self._max_time_s:g} s: try again, or send a "
+            "smaller picture",
+            field=field,
+            expected=f"at most {self._max_time_s:g} s",
+            retry_after_s=self._max_time_s,
+        )

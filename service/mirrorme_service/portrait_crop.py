@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mirrorme_service.face_detector import Face
+from mirrorme_service.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def whole_picture(picture_size: tuple[int, int], frame_size: tuple[int, int]) ->
     return _centred(picture_size, frame_size, scale)
 
 
-def cut(picture: Image.Image, box: CropBox, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
+def cut(picture: Picture, box: CropBox, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
     """The box of an RGB picture, resampled to the frame: uint8 [H, W, 3].
 
     Where the box reaches outside, the picture's edge goes on. The same input gives the same pixels.

@@ -41,7 +41,9 @@ from mirrorme_service.jwt_keys import JwtKeys
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
 from mirrorme_service.open_store import open_store
-from mirrorme_service.picture_file import PictureLimits
+from mirrorme_service.picture_decoders import PictureDecoders
+from mirrorme_service.picture_format import PictureLimits
+from mirrorme_service.picture_process import DecoderBounds
 from mirrorme_service.portrait import FaceFinder, PortraitReader
 from mirrorme_service.readiness import Readiness, animate_silence
 from mirrorme_service.servicer import AnimationServicer
@@ -95,6 +97,7 @@ class Server:
         face_finder: FaceFinder | None = None,
         clock: WallClock | None = None,
         traces: Traces | None = None,
+        decoders: PictureDecoders | None = None,
     ) -> Server:
         """Opens what the config says and serves.
 
@@ -104,6 +107,7 @@ class Server:
             face_finder: instead of the bundled one.
             clock: instead of the machine's; it paces and limits sessions.
             traces: instead of those that the config asks for; closed by the server.
+            decoders: of portraits, instead of its own; not closed by the server.
 
         Raises:
             StartError: a port is taken.
@@ -125,7 +129,8 @@ class Server:
             if not config.max_sessions:
                 await server._measure_capacity()
             face_finder = face_finder or await asyncio.to_thread(FaceDetector)
-            await server._serve(face_finder, clock or SystemClock())
+            decoders = decoders or server._new_decoders()
+            await server._serve(face_finder, decoders, clock or SystemClock())
         except BaseException:
             await server._closing.aclose()
             raise
@@ -148,9 +153,11 @@ class Server:
         await self._grpc.stop(_FLUSH_S)
         await self._closing.aclose()
 
-    async def _serve(self, face_finder: FaceFinder, clock: WallClock) -> None:
+    async def _serve(
+        self, face_finder: FaceFinder, decoders: PictureDecoders, clock: WallClock
+    ) -> None:
         version = importlib.metadata.version("mirrorme")
-        identities = self._new_identity_cache(face_finder)
+        identities = self._new_identity_cache(face_finder, decoders)
         servicer = AnimationServicer(
             self.config,
             self.model,
@@ -208,12 +215,21 @@ class Server:
         self._closing.push_async_callback(server.stop, None)
         await server.start()
 
-    def _new_identity_cache(self, face_finder: FaceFinder) -> IdentityCache:
+    def _new_decoders(self) -> PictureDecoders:
+        bounds = DecoderBounds.of_pixels(self.config.max_portrait_pixels)
+        decoders = PictureDecoders(bounds, self.metrics)
+        self._closing.push_async_callback(asyncio.to_thread, decoders.close)
+        return decoders
+
+    def _new_identity_cache(
+        self, face_finder: FaceFinder, decoders: PictureDecoders
+    ) -> IdentityCache:
         config, manifest = self.config, self.model.manifest
         reader = PortraitReader(
             manifest.video.width_px,
             manifest.video.height_px,
             face_finder,
+            decoders,
             PictureLimits(config.max_portrait_bytes, config.max_portrait_pixels),
         )
         self._closing.callback(reader.close)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
+import psutil
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.errors import InvalidRequest
-from mirrorme_service.picture_file import PictureLimits
-from mirrorme_service.portrait import fit_portrait
+from mirrorme_service.picture_decoders import PictureDecoders
+from mirrorme_service.picture_format import PictureLimits
+from mirrorme_service.picture_refusal import PictureRefused
+from mirrorme_service.portrait import FittedPortrait, fit_portrait
 from PIL import Image
 
 from tests.fuzz.effort import effort
 from tests.service.gateway import NoFaces
 
 LIMITS = PictureLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+MAX_GROWTH_BYTES = 16 << 20
 
 
 def files() -> list[bytes]:
@@ -61,15 +67,34 @@ def damaged_files(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[PictureDecoders]:
+    """One process decodes all, and has not grown by then."""
+    decoders = PictureDecoders()
+    for data in FILES[:-1]:
+        fit(data, pb.CROP_MODE_PAD, decoders)
+    (pid,) = decoders.pids
+    before = psutil.Process(pid).memory_info().rss
+    yield decoders
+    assert decoders.pids == [pid]
+    assert psutil.Process(pid).memory_info().rss < before + MAX_GROWTH_BYTES
+    decoders.close()
+
+
+def fit(data: bytes, crop_mode: pb.CropMode, decoders: PictureDecoders) -> FittedPortrait:
+    with decoders.opened(data, LIMITS) as picture:
+        return fit_portrait(picture, crop_mode, (64, 96), NoFaces(), field="image")
+
+
 @effort(1000)
 @given(
     st.one_of(damaged_files(), st.binary(max_size=256)),
     st.sampled_from([pb.CROP_MODE_CENTER, pb.CROP_MODE_PAD, pb.CROP_MODE_FACE]),
 )
-def test_portrait(data: bytes, crop_mode: pb.CropMode) -> None:
+def test_portrait(decoders: PictureDecoders, data: bytes, crop_mode: pb.CropMode) -> None:
     try:
-        portrait = fit_portrait(data, crop_mode, (64, 96), NoFaces(), LIMITS, field="image")
-    except InvalidRequest as refusal:
+        portrait = fit(data, crop_mode, decoders)
+    except (PictureRefused, InvalidRequest) as refusal:
         assert refusal.reason.startswith("PORTRAIT_")
         return
     assert portrait.pixels.shape == (96, 64, 3)

@@ -138,7 +138,10 @@ expired or of another authority does not get through TLS, and sees `UNAVAILABLE`
 | an engine did not answer in time, tried again in vain | `UNAVAILABLE` | `ENGINE_TIMEOUT` | yes |
 | an engine is out of reach, tried again in vain | `UNAVAILABLE` | `ENGINE_UNAVAILABLE` | yes |
 | an engine failed, or gave values that are no numbers | `INTERNAL` | `ENGINE_FAULT` | no |
-| decoding a portrait took too long | `DEADLINE_EXCEEDED` | `PORTRAIT_TIMED_OUT` | yes |
+| a portrait waited and was decoded for more than 20 s | `DEADLINE_EXCEEDED` | `PORTRAIT_TIMED_OUT` | yes |
+| decoding a portrait took more processor time or memory than it may ([security](security.md)) | \
+`INVALID_ARGUMENT` | `PORTRAIT_TOO_COSTLY` | no |
+| the process that decoded a portrait died | `INTERNAL` | `PORTRAIT_DECODER_DIED` | no |
 | no request came for `max_idle_s` | `DEADLINE_EXCEEDED` | `SESSION_IDLE` | no |
 | nothing could be sent for `max_idle_s`, in real time `max_stall_s`: the client does not read | \
 `DEADLINE_EXCEEDED` | `CLIENT_NOT_READING` | no |

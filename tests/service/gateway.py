@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +23,8 @@ from mirrorme_engines.manifest import Manifest
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_service.config import ServiceConfig
 from mirrorme_service.face_detector import Face
+from mirrorme_service.picture import Picture
+from mirrorme_service.picture_decoders import PictureDecoders
 from mirrorme_service.portrait import FaceFinder
 from mirrorme_service.server import Server
 from mirrorme_service.traces import Traces
@@ -44,7 +48,7 @@ async def until(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
 class NoFaces:
     """Finds no face: tests here use crop modes that look for none."""
 
-    def detect(self, _picture: Image.Image) -> list[Face]:
+    def detect(self, _picture: Picture) -> list[Face]:
         return []
 
 
@@ -72,6 +76,7 @@ async def running_gateway(
     face_finder: FaceFinder | None = None,
     clock: WallClock | None = None,
     traces: Traces | None = None,
+    decoders: PictureDecoders | None = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Starts a gateway with settings of ServiceConfig, and stops it."""
@@ -83,7 +88,14 @@ async def running_gateway(
         return opened[0]
 
     config = ServiceConfig(**{"port": 0, "metrics_port": 0, "max_sessions": 8, **settings})
-    server = await Server.start(config, open_fakes, face_finder or NoFaces(), clock, traces)
+    server = await Server.start(
+        config,
+        open_fakes,
+        face_finder or NoFaces(),
+        clock,
+        traces,
+        decoders or shared_decoders(),
+    )
     engines = opened[0]
     try:
         async with new_channel(server) as channel:
@@ -93,6 +105,14 @@ async def running_gateway(
         for engine in engines.engines:
             engine.faults.release()
         await server.stop(0)
+
+
+@functools.cache
+def shared_decoders() -> PictureDecoders:
+    """Processes that decode pictures for all gateways of a test run: each takes time to start."""
+    decoders = PictureDecoders()
+    atexit.register(decoders.close)
+    return decoders
 
 
 def new_channel(server: Server) -> grpc.aio.Channel:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mirrorme_service.errors import InvalidRequest
-from mirrorme_service.picture_file import BACKGROUND_RGB, PictureLimits, decode_picture
+from mirrorme_service.picture_file import BACKGROUND_RGB, decode_picture
+from mirrorme_service.picture_format import PictureLimits
+from mirrorme_service.picture_refusal import PictureRefused
 from PIL import ExifTags, Image, ImageCms
 
-FIELD = "config.portrait.image"
 WIDTH, HEIGHT = 96, 80
 
 
@@ -32,15 +32,14 @@ def file_of(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def decode(data: bytes, limits: PictureLimits | None = None) -> np.ndarray:
-    image = decode_picture(data, limits, field=FIELD)
+    image = decode_picture(data, limits)
     assert image.mode == "RGB"
     return np.asarray(image)
 
 
-def refusal(data: bytes, limits: PictureLimits | None = None) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        decode_picture(data, limits, field=FIELD)
-    assert caught.value.field == FIELD
+def refusal(data: bytes, limits: PictureLimits | None = None) -> PictureRefused:
+    with pytest.raises(PictureRefused) as caught:
+        decode_picture(data, limits)
     return caught.value
 
 
@@ -363,5 +362,5 @@ def test_damaged_files_are_taken_or_refused(
         data[at] = rng.randrange(256)
     try:
         decode(bytes(data[: int(len(data) * keep)]))
-    except InvalidRequest as error:
+    except PictureRefused as error:
         assert error.reason.startswith("PORTRAIT_")

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.errors import InvalidRequest, TimedOut
 from mirrorme_service.face_detector import Face, FaceDetector
-from mirrorme_service.picture_file import PictureLimits
+from mirrorme_service.picture import Picture
+from mirrorme_service.picture_decoders import PictureDecoders
+from mirrorme_service.picture_file import decode_picture
+from mirrorme_service.picture_format import PictureLimits
 from mirrorme_service.portrait import FittedPortrait, PortraitReader, fit_portrait
 from PIL import Image
 
@@ -30,12 +34,15 @@ class FakeFinder:
         self.faces = list(faces)
         self.num_calls = 0
         self.called = threading.Event()
+        self.called_twice = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def detect(self, picture: Image.Image) -> list[Face]:
+    def detect(self, picture: Picture) -> list[Face]:
         self.num_calls += 1
         self.called.set()
+        if self.num_calls == 2:
+            self.called_twice.set()
         assert self.go_on.wait(10)
         return self.faces
 
@@ -49,7 +56,7 @@ def file_of(width: int = 400, height: int = 300) -> bytes:
 
 
 def fit(data: bytes, mode: pb.CropMode, finder: FakeFinder | FaceDetector) -> FittedPortrait:
-    return fit_portrait(data, mode, (64, 96), finder, PictureLimits(), field=FIELD)
+    return fit_portrait(decode_picture(data), mode, (64, 96), finder, field=FIELD)
 
 
 @pytest.mark.parametrize("mode", [BODY, CLOSE, CENTER, PAD])
@@ -95,7 +102,7 @@ def test_the_client_is_told_size_and_crop() -> None:
 def test_drawn_portraits_of_the_repository(name: str, mode: pb.CropMode) -> None:
     data = (ROOT / "examples" / f"{name}.png").read_bytes()
     detector = FaceDetector()
-    fitted = fit_portrait(data, mode, (256, 256), detector, PictureLimits(), field=FIELD)
+    fitted = fit_portrait(decode_picture(data), mode, (256, 256), detector, field=FIELD)
     (face,) = detector.detect(Image.fromarray(fitted.pixels))
     assert 110 < (face.left + face.right) / 2 < 146
     low, high = (0.24, 0.42) if mode == BODY else (0.45, 0.68)
@@ -120,24 +127,35 @@ def finder() -> FakeFinder:
     return FakeFinder(Face(180, 100, 220, 150, 0.9))
 
 
-async def test_the_reader_gives_what_fitting_gives(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder)
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[PictureDecoders]:
+    decoders = PictureDecoders()
+    yield decoders
+    decoders.close()
+
+
+async def test_the_reader_gives_what_fitting_gives(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 96, finder, decoders)
     fitted = await reader.read(file_of(), BODY, field=FIELD)
     assert np.array_equal(fitted.pixels, fit(file_of(), BODY, finder).pixels)
     reader.close()
     reader.close()
 
 
-async def test_errors_come_through_the_thread(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder, PictureLimits(max_bytes=10))
+async def test_errors_come_through_the_thread(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 96, finder, decoders, PictureLimits(max_bytes=10))
     with pytest.raises(InvalidRequest) as caught:
         await reader.read(file_of(), BODY, field="image")
     assert (caught.value.reason, caught.value.field) == ("PORTRAIT_TOO_LARGE", "image")
     reader.close()
 
 
-async def test_the_loop_goes_on_meanwhile(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder)
+async def test_the_loop_goes_on_meanwhile(finder: FakeFinder, decoders: PictureDecoders) -> None:
+    reader = PortraitReader(64, 96, finder, decoders)
     finder.go_on.clear()
     reading = asyncio.create_task(reader.read(file_of(), BODY, field=FIELD))
     assert await asyncio.to_thread(finder.called.wait, 10)
@@ -147,8 +165,10 @@ async def test_the_loop_goes_on_meanwhile(finder: FakeFinder) -> None:
     reader.close()
 
 
-async def test_a_portrait_that_takes_too_long_is_given_up(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder, max_time_s=0.05)
+async def test_a_portrait_that_takes_too_long_is_given_up(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 96, finder, decoders, max_time_s=0.05)
     finder.go_on.clear()
     with pytest.raises(TimedOut) as caught:
         await reader.read(file_of(), BODY, field=FIELD)
@@ -158,10 +178,13 @@ async def test_a_portrait_that_takes_too_long_is_given_up(finder: FakeFinder) ->
     reader.close()
 
 
-async def test_only_so_many_are_decoded_at_once(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder, num_threads=2)
+async def test_only_so_many_are_decoded_at_once(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 96, finder, decoders, num_threads=2)
     finder.go_on.clear()
     readings = [asyncio.create_task(reader.read(file_of(), BODY, field=FIELD)) for _ in range(5)]
+    assert await asyncio.to_thread(finder.called_twice.wait, 10)
     await asyncio.sleep(0.1)
     assert finder.num_calls == 2
     finder.go_on.set()
@@ -169,8 +192,10 @@ async def test_only_so_many_are_decoded_at_once(finder: FakeFinder) -> None:
     reader.close()
 
 
-async def test_a_caller_that_goes_away_disturbs_nobody(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 96, finder, num_threads=1)
+async def test_a_caller_that_goes_away_disturbs_nobody(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 96, finder, decoders, num_threads=1)
     finder.go_on.clear()
     gone, waiting, other = (
         asyncio.create_task(reader.read(file_of(), BODY, field=FIELD)) for _ in range(3)
@@ -197,8 +222,10 @@ class HeldExecutor(ThreadPoolExecutor):
         return self.submitted
 
 
-async def test_a_cancellation_that_comes_with_the_result_is_not_lost(finder: FakeFinder) -> None:
-    reader = PortraitReader(64, 64, finder)
+async def test_a_cancellation_that_comes_with_the_result_is_not_lost(
+    finder: FakeFinder, decoders: PictureDecoders
+) -> None:
+    reader = PortraitReader(64, 64, finder, decoders)
     executor = reader._threads = HeldExecutor()
     task = asyncio.create_task(reader.read(file_of(), pb.CROP_MODE_CENTER, field="image"))
     await asyncio.sleep(0)
