@@ -7,7 +7,7 @@ import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,12 @@ class Gateway:
 
     @property
     def rss_mib(self) -> float:
-        """Resident memory."""
-        return self.process.memory_info().rss / 2**20
+        """Resident memory, with that of the processes that decode portraits."""
+        total = self.process.memory_info().rss
+        for decoder in self.process.children():
+            with suppress(psutil.NoSuchProcess):  # replaced just now
+                total += decoder.memory_info().rss
+        return total / 2**20
 
     def metrics(self) -> dict[str, float]:
         """What the metrics port says now: values by name with labels. Blocks."""

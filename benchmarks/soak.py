@@ -2,10 +2,11 @@
 
     python benchmarks/soak.py --engines engines/repository/demo [--minutes 60] [--triton]
 
-Conversations with interrupts, and beside them a client that vanishes, never reads, sends garbage
-and half-closes early. Watches the gateway's memory, tasks, file descriptors, threads and sessions.
-With --triton the engines run on two Triton servers, one of which is killed and started again every
-few minutes. Writes results/soak.json, and ends with 1 if something leaked or a session failed.
+Conversations with interrupts, and beside them a client that vanishes, never reads, sends garbage or
+a damaged picture and half-closes early. Watches the gateway's memory, tasks, file descriptors,
+threads and sessions. With --triton the engines run on two Triton servers, one of which is killed
+and started again every few minutes. Writes results/soak.json, and ends with 1 if something leaked
+or a session failed.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ async def _gateway(arguments: argparse.Namespace) -> AsyncIterator[tuple[Gateway
 async def _load(gateway: Gateway, arguments: argparse.Namespace) -> SoakLoad:
     capabilities = await gateway.client.capabilities()
     is_paced = pb.PACING_REAL_TIME in capabilities.pacings
-    registered = await gateway.client.register_portrait(EXAMPLES / "portrait_1.png")
+    picture = EXAMPLES / "portrait_1.png"
+    registered = await gateway.client.register_portrait(picture)
     plan = CallPlan(
         portrait=registered.portrait,
         voice=Voice.of_file(EXAMPLES / "speech.wav"),
@@ -215,7 +217,13 @@ async def _load(gateway: Gateway, arguments: argparse.Namespace) -> SoakLoad:
         output=jpeg(),
         pacing=pb.PACING_REAL_TIME if is_paced else pb.PACING_AS_FAST_AS_POSSIBLE,
     )
-    return SoakLoad(gateway.client, plan, num_talkers=arguments.talkers, seed=arguments.seed)
+    return SoakLoad(
+        gateway.client,
+        plan,
+        await asyncio.to_thread(picture.read_bytes),
+        num_talkers=arguments.talkers,
+        seed=arguments.seed,
+    )
 
 
 async def _watch(gateway: Gateway, samples: list[Sample]) -> None:

@@ -25,6 +25,7 @@ _GARBAGE = b"\x12\xff"
 _MIN_SESSION_S, _MAX_SESSION_S = 10.0, 40.0
 _PAUSE_S = 2.0
 _PIECE_S = 0.1
+_ANSWER_S = 30.0
 
 
 @dataclass
@@ -42,10 +43,18 @@ class SoakLoad:
     """Conversations one after the other on `num_talkers` places, and one client that misbehaves."""
 
     def __init__(
-        self, client: AnimationClient, plan: CallPlan, *, num_talkers: int, seed: int
+        self,
+        client: AnimationClient,
+        plan: CallPlan,
+        picture: bytes,
+        *,
+        num_talkers: int,
+        seed: int,
     ) -> None:
         self._client = client
         self._plan = plan
+        self._picture = picture
+        """A sound one, to be damaged."""
         self._num_talkers = num_talkers
         self._draw = random.Random(seed)
         self.counts = SoakCounts()
@@ -54,6 +63,7 @@ class SoakLoad:
             "never read": self._never_read,
             "sent garbage": self._send_garbage,
             "half-closed early": self._half_close_early,
+            "sent a damaged picture": self._send_damaged_picture,
         }
 
     async def run(self, seconds: float, ended: Callable[[SessionRecord], None]) -> None:
@@ -117,15 +127,23 @@ class SoakLoad:
         call.start_reading()
         await call.push(self._draw.uniform(0, 1))
         await call.stream.write(_GARBAGE)
-        code = await asyncio.wait_for(call.stream.code(), 30)
-        if code is not grpc.StatusCode.INVALID_ARGUMENT:
-            self.counts.failures.append(f"garbage was answered with {code}")
+        await self._expect(call, grpc.StatusCode.INVALID_ARGUMENT, "garbage")
 
     async def _half_close_early(self, call: Call) -> None:
         call.start_reading()
         await call.stream.done_writing()
-        if (code := await asyncio.wait_for(call.stream.code(), 30)) is not grpc.StatusCode.OK:
-            self.counts.failures.append(f"an early half-close was answered with {code}")
+        await self._expect(call, grpc.StatusCode.OK, "an early half-close")
+
+    async def _send_damaged_picture(self, call: Call) -> None:
+        call.start_reading()
+        await call.push(self._draw.uniform(0, 1))
+        size = self._draw.randrange(100, len(self._picture))
+        await call.change_portrait(self._picture[:size])
+        await self._expect(call, grpc.StatusCode.INVALID_ARGUMENT, "a damaged picture")
+
+    async def _expect(self, call: Call, wanted: grpc.StatusCode, what: str) -> None:
+        if (code := await asyncio.wait_for(call.stream.code(), _ANSWER_S)) is not wanted:
+            self.counts.failures.append(f"{what} was answered with {code}")
 
 
 class Call:
@@ -165,6 +183,12 @@ class Call:
             await self._write(pb.StreamAnimateRequest(audio=chunk))
             await asyncio.sleep(_PIECE_S)
             at_s += _PIECE_S
+
+    async def change_portrait(self, image: bytes) -> None:
+        """Sends another picture."""
+        source = pb.PortraitSource(image=image, crop_mode=pb.CROP_MODE_CENTER)
+        change = pb.ChangePortrait(portrait=source)
+        await self._write(pb.StreamAnimateRequest(change_portrait=change))
 
     async def _read(self) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):  # the call's code says it

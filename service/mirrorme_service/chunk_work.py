@@ -63,6 +63,7 @@ class ChunkWork:
         """Drops what is being made; calls that wait for an engine lose their place."""
         for task in self._running:
             task.cancel()
+        self._running.clear()  # a cancelled task and what it worked on hold each other
 
     async def _denoise(
         self, generator: Generator, latents: asyncio.Queue[LatentChunk | None]

@@ -32,7 +32,8 @@ async def error_border(
     """
     try:
         yield
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        _forget(error)
         raise
     except Exception as error:
         refusal = as_animation_error(error)
@@ -85,7 +86,11 @@ def as_animation_error(error: BaseException) -> AnimationError:
 
 
 def _forget(error: BaseException | None) -> None:
-    """Frees what the error's way here holds: a client that does not read is told much later."""
+    """Frees what the error's way here holds.
+
+    A client that does not read is told much later, and of a task group that was cancelled the error
+    and its frames hold each other.
+    """
     if error is None or error.__traceback__ is None:
         return
     traceback.clear_frames(error.__traceback__)

@@ -12,6 +12,7 @@ or being made, frames that are encoded. Making starts over from the state at an 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mirrorme.animate.v1 import animation_pb2 as pb
@@ -75,6 +76,9 @@ class Session:
         self._started = started
         self._load_portrait = load_portrait
         self._clock = clock
+        # What the session's parts call back: weakly, so that all it holds is free with its last
+        # use, and not when Python happens to look for cycles.
+        callbacks = weakref.proxy(self)
         self._unserved = unserved_fields(model.manifest, consent=config.consent_keys is not None)
         self.counts = SessionCounts(clock.now_s())
         self.state = SessionState.start(
@@ -100,7 +104,7 @@ class Session:
                 taken_over=pb.TakenOver(),
             )
         self.state.mark(self.counts.of_frames)
-        self._buffer = FrameBuffer(_MAX_CHUNKS, self._wake_delivery)
+        self._buffer = FrameBuffer(_MAX_CHUNKS, lambda: callbacks.wake_delivery())
         self._live = None
         engine_timeout_s = config.engine_timeout_s
         if settings.pacing == pb.PACING_REAL_TIME:
@@ -115,7 +119,7 @@ class Session:
                 self.counts,
                 metrics,
                 first_guess_s=first_guess_s,
-                on_end=self._wake_delivery,
+                on_end=lambda: callbacks.wake_delivery(),
             )
         self._planner = self._new_planner()
         self._work = ChunkWork(
@@ -145,7 +149,7 @@ class Session:
             self.state,
             self._planner,
             self._acks,
-            self,
+            callbacks,
             self.counts,
             self._delivery.released,
             is_live=self._live is not None,
@@ -181,6 +185,7 @@ class Session:
             summary = self.counts.summary(self.state, self._clock.now_s())
             await send(pb.StreamAnimateResponse(summary=summary))
         finally:
+            self._work.stop()
             self._encoder.close()
 
     # The client's commands, see `Commands`. None of them waits for engines or for the client.
@@ -241,7 +246,11 @@ class Session:
     def acknowledged(self, last_frame: int) -> None:
         """Frames arrived, so others may leave."""
         self.state.marks.acknowledge(last_frame + 1)
-        self._wake_delivery()
+        self.wake_delivery()
+
+    def wake_delivery(self) -> None:
+        """There is something to send, or nothing more to wait for."""
+        self._delivery.wake()
 
     @property
     def input_position(self) -> pb.InputPosition:
@@ -285,7 +294,4 @@ class Session:
         self._is_all_read = True
         await self._intake.finish()
         self.resume()  # nobody else will
-        self._wake_delivery()
-
-    def _wake_delivery(self) -> None:
-        self._delivery.wake()
+        self.wake_delivery()
