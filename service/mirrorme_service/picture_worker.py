@@ -30,14 +30,14 @@ from mirrorme_service.picture_refusal import PictureRefused
 
 def main() -> None:
     """Until the gateway closes the socket, or is gone."""
-    socket, max_memory_bytes, max_cpu_s = sys.argv[1:]
+    socket, max_memory_bytes, max_cpu_s = (int(number) for number in sys.argv[1:])
     warnings.simplefilter("ignore")  # of files, to nobody
     _go_first()
-    resource.setrlimit(resource.RLIMIT_AS, (int(max_memory_bytes),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(kind, (0, 0))
-    with Connection(int(socket)) as gateway, suppress(EOFError, ConnectionError):
-        PictureWorker(gateway, int(max_cpu_s)).run()
+    with Connection(socket) as gateway, suppress(EOFError, ConnectionError):
+        PictureWorker(gateway, max_cpu_s).run()
 
 
 class PictureWorker:

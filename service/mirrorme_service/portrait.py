@@ -9,7 +9,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -139,8 +138,10 @@ class PortraitReader:
             TimedOut: PORTRAIT_TIMED_OUT: waiting and decoding took longer than allowed.
             InternalFault: PORTRAIT_DECODER_DIED.
         """
-        fit = partial(copy_context().run, self._fit, data, crop_mode, field)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, fit)
+        context = copy_context()  # log lines name the session
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: context.run(self._fit, data, crop_mode, field)
+        )
         try:
             # Not wait_for: Python 3.11's loses a cancellation that comes together with the result.
             async with asyncio.timeout(self._max_time_s):
