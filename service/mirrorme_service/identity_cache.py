@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -19,6 +18,7 @@ import numpy as np
 from mirrorme.animate.v1 import animation_pb2 as pb
 from numpy.typing import NDArray
 
+from mirrorme_service.keyed_locks import KeyedLocks
 from mirrorme_service.portrait import FittedPortrait
 
 Lookup = Literal["hit", "miss", "joined", "shared"]
@@ -127,7 +127,7 @@ class IdentityCache:
         """By portrait id, the least recently used first."""
         self._ids: dict[str, str] = {}
         """Portrait id by file key."""
-        self._locks = _KeyedLocks()
+        self._locks = KeyedLocks()
         self._expiry: asyncio.TimerHandle | None = None
         self.num_bytes = 0
         """Held now."""
@@ -270,35 +270,6 @@ class IdentityCache:
         for file_key in entry.files:
             del self._ids[file_key]
         self._observer.evicted(reason)
-
-
-@dataclass
-class _CountedLock:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    num_users: int = 0
-    """Calls that hold it or wait for it."""
-
-
-class _KeyedLocks:
-    """A lock for each key in use; keys without users take no memory."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, _CountedLock] = {}
-
-    def is_held(self, key: str) -> bool:
-        return key in self._locks
-
-    @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[None]:
-        counted = self._locks.setdefault(key, _CountedLock())
-        counted.num_users += 1
-        try:
-            async with counted.lock:
-                yield
-        finally:
-            counted.num_users -= 1
-            if not counted.num_users:
-                del self._locks[key]
 
 
 async def file_sha256(image: bytes) -> str:

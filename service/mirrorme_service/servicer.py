@@ -23,19 +23,19 @@ from mirrorme_service.error_border import as_animation_error, error_border, is_c
 from mirrorme_service.errors import (
     AtCapacity,
     FailedPrecondition,
-    NotFound,
     ServerUnavailable,
     TimedOut,
 )
 from mirrorme_service.farewell import Drain, Farewell
-from mirrorme_service.identity_cache import Identity, IdentityCache, file_sha256
+from mirrorme_service.identity_cache import Identity, IdentityCache
 from mirrorme_service.log_format import log_about_session, logged_session
 from mirrorme_service.metrics import Metrics
 from mirrorme_service.model import Model
-from mirrorme_service.request_validation import check_crop_mode, check_preset
+from mirrorme_service.portrait_sources import PortraitSources
+from mirrorme_service.request_validation import check_preset
 from mirrorme_service.served_fields import check_known, check_served, unserved_fields
 from mirrorme_service.session import Session
-from mirrorme_service.session_config import check_portrait_source, effective_config
+from mirrorme_service.session_config import effective_config
 from mirrorme_service.session_record import SessionRecord
 from mirrorme_service.store import Hold
 from mirrorme_service.takeover import Takeover
@@ -72,7 +72,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
     ) -> None:
         self._config = config
         self._model = model
-        self._identities = identities
+        self._portraits = PortraitSources(identities, consent)
         self._admission = admission
         self._drain = drain
         self._takeover = takeover
@@ -80,7 +80,6 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         self._version = version
         self._clock = clock
         self._client_names = split_list(config.tls_client_names)
-        self._consent = consent
         self._traces = traces
         self._unserved = unserved_fields(model.manifest, consent=consent is not None)
         chunk_s = float(model.clock.chunk_frames / model.clock.frame_rate)
@@ -105,11 +104,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             check_known(request, "")
             check_served(request, self._unserved)
             check_preset("preset", request.preset, self._model.manifest)
-            crop_mode = check_crop_mode("crop_mode", request.crop_mode)
-            if self._consent is not None:
-                portrait = await file_sha256(request.image)
-                self._consent.check(request.consent_token, portrait, field="consent_token")
-            identity, lookup = await self._identities.load(request.image, crop_mode, field="image")
+            identity, lookup = await self._portraits.register(request)
             log.info("portrait %.12s registered: %s", identity.portrait.portrait_id, lookup)
             return pb.RegisterPortraitResponse(
                 portrait=identity.portrait, already_known=lookup != "miss"
@@ -180,7 +175,9 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         )
         consent_token = config.consent_token
         config.ClearField("consent_token")
-        identity = await self._identity(config.portrait, "config.portrait", consent_token)
+        identity = await self._portraits.identity(
+            config.portrait, consent_token, field="config.portrait"
+        )
         config.portrait.CopyFrom(pb.PortraitSource(portrait_id=identity.portrait.portrait_id))
         hold, token = None, b""
         if config.resumable:
@@ -231,7 +228,7 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             self._metrics,
             started,
             identity,
-            partial(self._change_portrait, consent_token),
+            partial(self._portraits.change, consent_token),
             self._clock,
             first_guess_s=self._first_guess_s,
             record=record,
@@ -256,36 +253,6 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
             message = f"the first message carries {got}: want config, then everything else"
             raise FailedPrecondition("CONFIG_NOT_FIRST", message, field="config", got=got)
         return request
-
-    async def _change_portrait(self, consent_token: str, change: pb.ChangePortrait) -> Identity:
-        """The identity to go on with."""
-        field = "change_portrait.portrait"
-        check_portrait_source(field, change)
-        return await self._identity(change.portrait, field, consent_token)
-
-    async def _identity(
-        self, source: pb.PortraitSource, field: str, consent_token: str
-    ) -> Identity:
-        if self._consent is not None:
-            portrait = source.portrait_id or await file_sha256(source.image)
-            self._consent.check(consent_token, portrait, field="config.consent_token")
-        if source.WhichOneof("source") == "image":
-            crop_mode = check_crop_mode(f"{field}.crop_mode", source.crop_mode)
-            identity, _ = await self._identities.load(
-                source.image, crop_mode, field=f"{field}.image"
-            )
-            return identity
-        identity = await self._identities.fetch(source.portrait_id)
-        if identity is None:
-            raise NotFound(
-                "PORTRAIT_UNKNOWN",
-                "no portrait of this id is here: it expired, or belongs to another server or "
-                "model; register it again, or send the picture",
-                field=f"{field}.portrait_id",
-                got=source.portrait_id,
-                expected="an id that RegisterPortrait returned",
-            )
-        return identity
 
     @contextmanager
     def _counted(self) -> Iterator[list[str]]:
