@@ -110,6 +110,7 @@ async def measure_barge_in(
         "interrupts": figures.num_interrupts,
         "speech_ahead_s": AHEAD_S,
         "at_the_client_ms": figures.barge_in_ms.as_dict(),
+        "picture_held_ms": figures.hold_ms.as_dict(),
         "in_the_gateway_p99_at_most_ms": _histogram_p99_ms(before, after),
     }
 
@@ -219,6 +220,7 @@ BARS = (
     Bar("drift, ms", "pacing", ("drift_ms",), 2),
     Bar("first frame p95, ms", "pacing", ("first_frame_beyond_algorithmic_ms", "p95"), 250),
     Bar("barge-in p99, ms", "barge_in", ("at_the_client_ms", "p99"), 80),
+    Bar("picture held, ms", "barge_in", ("picture_held_ms", "largest"), 400),
     Bar("onset, times ordinary", "transitions", ("onset_p95_against_ordinary_p95",), 1.2),
     Bar("end, times ordinary", "transitions", ("end_p95_against_ordinary_p95",), 1.2),
     Bar("refusal, ms", "refusal", ("refused_after_largest_ms",), 50),

@@ -85,6 +85,20 @@ def test_barge_in_ends_with_the_last_stale_frame() -> None:
     assert measures.barge_ins_ms(cut) == pytest.approx([50, 0]), "the third was not answered"
 
 
+def test_a_picture_that_holds_after_an_interrupt() -> None:
+    """Sent twice more, and left out once; the second interrupt shows something else at once, and
+    after the third nothing else came."""
+    cut = record(
+        arrival(0.0, 0, picture=5),
+        arrival(0.1, 1, epoch=1, picture=5),
+        arrival(0.2, 3, epoch=1, picture=5),
+        arrival(0.3, 4, epoch=1, picture=6),
+        arrival(0.4, 5, epoch=2, picture=7),
+        arrival(0.5, 6, epoch=3, picture=7),
+    )
+    assert measures.holds_ms(cut) == pytest.approx([3000 / 24, 0])
+
+
 def test_audio_that_is_short() -> None:
     short = record(*[arrival(n, n, num_samples=600) for n in range(10)])
     assert min(measures.av_offsets_ms(short)) == pytest.approx(-10_000 * (2000 / 3 - 600) / 16e3)

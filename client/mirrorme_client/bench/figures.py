@@ -54,6 +54,8 @@ class Figures:
     late_share: float
     """Frames that came later than a frame's duration after their time, or were left out."""
     barge_in_ms: Spread
+    hold_ms: Spread
+    """The last picture before an interrupt, shown on."""
     num_interrupts: int
     av_offset_ms: Spread
     drift_ms: Spread
@@ -86,6 +88,7 @@ class Figures:
             lateness_ms=latenesses,
             late_share=(num_late + num_left_out) / max(1, num_due),
             barge_in_ms=spread(measures.barge_ins_ms),
+            hold_ms=spread(measures.holds_ms),
             num_interrupts=sum(len(record.interrupts_s) for record in records),
             av_offset_ms=spread(measures.av_offsets_ms),
             drift_ms=spread(lambda record: [measures.drift_ms(record)]),

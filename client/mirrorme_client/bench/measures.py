@@ -64,6 +64,20 @@ def barge_ins_ms(record: SessionRecord) -> list[float]:
     return times
 
 
+def holds_ms(record: SessionRecord) -> list[float]:
+    """How long the last picture before each interrupt was shown on, until idle motion was there.
+    Interrupts after which only that picture came are left out."""
+    holds = []
+    for number, (before, after) in enumerate(pairwise(record.arrivals), 1):
+        if after.epoch > before.epoch:
+            later = record.arrivals[number:]
+            fresh = next((a for a in later if a.picture != before.picture), None)
+            if fresh is not None:
+                num_held = fresh.first_frame - before.first_frame - before.num_frames
+                holds.append(float(1000 * num_held / record.frame_rate))
+    return holds
+
+
 def av_offsets_ms(record: SessionRecord) -> list[float]:
     """Of each batch: the audio received with it and before, against the video to its end; and the
     sample that the server names, against the frame's place in the video. Positive: audio is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,6 +22,8 @@ class Arrival:
     is_idle: bool
     num_samples: int
     """Of the audio that came with it."""
+    picture: int = 0
+    """A checksum of the last frame: a picture that holds comes again as it was (but for H.264)."""
 
     @classmethod
     def of(cls, batch: pb.FrameBatch, at_s: float) -> Arrival:
@@ -34,6 +37,7 @@ class Arrival:
             batch.utterance,
             batch.is_idle,
             len(batch.audio) // 2,
+            zlib.crc32(batch.frames[-1].data),
         )
 
 
