@@ -33,6 +33,8 @@ def main() -> None:
     socket, max_memory_bytes, max_cpu_s = (int(number) for number in sys.argv[1:])
     warnings.simplefilter("ignore")  # of files, to nobody
     _go_first()
+    gc.collect()
+    gc.freeze()  # so that looking for cycles after each picture costs nothing
     resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(kind, (0, 0))
