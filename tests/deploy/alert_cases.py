@@ -258,6 +258,15 @@ CASES = [
         quiet_min=8,
     ),
     AlertCase(
+        "MirrorMePortraitDecoders",
+        {gateway("mirrorme_portrait_decoder_ends_total", reason="cpu"): "0x5 0+1x15 15x60"},
+        21,
+        60,
+        "Decoders of portraits were ended 15 times in 15 minutes, cpu.",
+        labels={"reason": "cpu"},
+        quiet_min=6,
+    ),
+    AlertCase(
         "MirrorMeTritonUnsteady",
         {gateway("mirrorme_triton_ejections_total", endpoint="10.0.0.7:8001"): "0x5 0+1x15 15x60"},
         21,
