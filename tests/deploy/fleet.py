@@ -1,23 +1,20 @@
-"""Real gateway processes behind a real Envoy, and a real Prometheus beside them."""
+"""A real Envoy in front of gateways, and a real Prometheus beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.deploy.chart import ROOT
-
-START_TIMEOUT_S = 120.0
+from tests.service.gateway_process import START_TIMEOUT_S, GatewayProcess, get
 
 
 def free_ports(count: int) -> list[int]:
@@ -29,14 +26,6 @@ def free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
-
-
-async def get(url: str) -> str:
-    def fetch() -> str:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.read().decode()
-
-    return await asyncio.to_thread(fetch)
 
 
 async def until(holds: Callable[[], Any], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -57,45 +46,6 @@ async def until(holds: Callable[[], Any], what: str, timeout_s: float = START_TI
 def _launch(command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
-
-
-class GatewayProcess:
-    """One gateway on ports of its own; it can be ended and started again."""
-
-    def __init__(self, log: Path, *settings: str) -> None:
-        self.port, self.metrics_port = free_ports(2)
-        self._log = log
-        self._command = [sys.executable, "-m", "tests.deploy.fake_gateway"]
-        self._command += [f"--port={self.port}", f"--metrics-port={self.metrics_port}", *settings]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self) -> None:
-        self._process = _launch(self._command, self._log)
-        await until(self._is_ready, f"a gateway starts (see {self._log})")
-
-    async def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text(errors="replace")
-        return await self.metric("mirrorme_ready") == 1
-
-    async def metric(self, name: str) -> float:
-        """The sum of a metric's series."""
-        text = await get(f"http://127.0.0.1:{self.metrics_port}/metrics")
-        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-    def terminate(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-
-    async def wait(self) -> int:
-        assert self._process is not None
-        return await asyncio.to_thread(self._process.wait, 120)
-
-    def kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
 
 
 class Envoy:
@@ -140,21 +90,6 @@ async def running_envoy(
         finally:
             process.terminate()
             process.wait(30)
-
-
-@asynccontextmanager
-async def running_gateways(
-    count: int, folder: Path, *settings: str
-) -> AsyncIterator[list[GatewayProcess]]:
-    """Starts gateways, and kills what is left of them."""
-    gateways = [GatewayProcess(folder / f"gateway-{i}.log", *settings) for i in range(count)]
-    try:
-        for gateway in gateways:
-            await gateway.start()
-        yield gateways
-    finally:
-        for gateway in gateways:
-            gateway.kill()
 
 
 @asynccontextmanager

@@ -22,13 +22,8 @@ from PIL import Image
 
 from tests.deploy.chart import EVERYTHING, NAMESPACE, of_kind, render
 from tests.deploy.envoy_config import envoy_config
-from tests.deploy.fleet import (
-    restart_each,
-    running_envoy,
-    running_gateways,
-    running_prometheus,
-    until,
-)
+from tests.deploy.fleet import restart_each, running_envoy, running_prometheus, until
+from tests.service.gateway_process import running_gateways
 
 pytestmark = pytest.mark.deploy
 

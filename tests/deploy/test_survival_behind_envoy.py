@@ -14,13 +14,8 @@ import pytest
 
 from tests.deploy.chart import EVERYTHING, of_kind, render
 from tests.deploy.envoy_config import envoy_config
-from tests.deploy.fleet import (
-    Envoy,
-    GatewayProcess,
-    restart_each,
-    running_envoy,
-    running_gateways,
-)
+from tests.deploy.fleet import Envoy, restart_each, running_envoy
+from tests.service.gateway_process import GatewayProcess, running_gateways
 from tests.service.redis_process import RedisProcess
 from tests.survival.talk import Got, assert_same, talk
 from tests.survival.talk import until as until_frames

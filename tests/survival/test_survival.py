@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mirrorme_client import h264, pcm_s16le, rgb24
 
+from tests.service.gateway_process import GatewayProcess, running_gateways
 from tests.service.redis_process import RedisProcess, requires_redis
-from tests.survival.gateway_process import GatewayProcess
 from tests.survival.talk import NUM_FRAMES, Got, assert_same, talk, until
 
 pytestmark = [*requires_redis, pytest.mark.timeout(300)]
@@ -26,12 +26,10 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-def gateways(redis: RedisProcess, tmp_path: Path) -> Iterator[list[GatewayProcess]]:
-    options = ("--store-url", redis.url, "--drain-s", "20", "--max-sessions", "16")
-    processes = [GatewayProcess(tmp_path, *options) for _ in range(2)]
-    yield processes
-    for process in processes:
-        process.kill()
+async def gateways(redis: RedisProcess, tmp_path: Path) -> AsyncIterator[list[GatewayProcess]]:
+    settings = (f"--store-url={redis.url}", "--drain-s=20", "--max-sessions=16")
+    async with running_gateways(2, tmp_path, *settings) as processes:
+        yield processes
 
 
 @pytest.mark.parametrize(
@@ -53,21 +51,21 @@ async def test_a_killed_gateway_costs_no_frame(
     got, may_end = Got(), asyncio.Event()
     session = asyncio.create_task(talk(targets, got, may_end=may_end, **settings))
     await until(got, 40)
-    await asyncio.to_thread(gateways[0].kill)
+    gateways[0].kill()
     may_end.set()
     await session
     assert got.num_moves == 1
     assert_same(got, unbroken)
     record_property("longest_gap_ms", round(1000 * got.longest_gap_s))
     # And back, to the one that was killed before.
-    await asyncio.to_thread(gateways[0].start)
+    await gateways[0].start()
     again, may_end = Got(), asyncio.Event()
     session = asyncio.create_task(talk(targets[::-1], again, may_end=may_end, **settings))
     await until(again, 70)
-    await asyncio.to_thread(gateways[1].kill)
+    gateways[1].kill()
     may_end.set()
     await session
-    await asyncio.to_thread(gateways[1].start)
+    await gateways[1].start()
     assert again.num_moves == 1
     assert_same(again, unbroken)
 
@@ -77,7 +75,7 @@ async def test_h264_goes_on_with_a_key_frame(gateways: list[GatewayProcess]) -> 
     got, may_end = Got(), asyncio.Event()
     session = asyncio.create_task(talk(targets, got, may_end=may_end, output=h264()))
     await until(got, 20)
-    await asyncio.to_thread(gateways[0].kill)
+    gateways[0].kill()
     may_end.set()
     await session
     assert got.num_moves == 1
@@ -101,7 +99,7 @@ async def test_redis_lost_and_found_costs_nothing(
     await asyncio.to_thread(redis.start)
     await asyncio.to_thread(redis.until_keys, len(got))
     # What was lost is kept again.
-    await asyncio.to_thread(gateways[0].kill)
+    gateways[0].kill()
     may_end.set()
     await asyncio.gather(*sessions)
     for each in got:
@@ -113,8 +111,8 @@ async def restarted(gateways: list[GatewayProcess], num_rounds: int) -> list[int
     codes = []
     for gateway in gateways * num_rounds:
         gateway.terminate()
-        codes.append(await asyncio.to_thread(gateway.wait))
-        await asyncio.to_thread(gateway.start)
+        codes.append(await gateway.wait())
+        await gateway.start()
     return codes
 
 
