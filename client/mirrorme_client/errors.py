@@ -136,6 +136,8 @@ _KINDS: dict[grpc.StatusCode, type[AnimationError]] = {
     grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceeded,
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
+    # What gRPC ends calls with that reach a server while it closes its port (grpc/grpc#41785).
+    grpc.StatusCode.CANCELLED: ServerUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
 

@@ -164,6 +164,7 @@ def _cluster(spec: Manifest, backends: list[int]) -> dict[str, Any]:
                     "max_connections": bounds["maxConnections"],
                     "max_requests": bounds["maxParallelRequests"],
                     "max_pending_requests": bounds["maxPendingRequests"],
+                    "max_retries": bounds["maxParallelRetries"],
                 }
             ]
         }
