@@ -1,11 +1,9 @@
 """Figures of curves and frames whose answer is known."""
 
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
 from mirrorme_training.evaluation.curves import (
     best_lag,
@@ -32,15 +30,6 @@ from mirrorme_training.speech_espeak import LANGUAGES, VARIANTS
 from mirrorme_training.speech_visemes import VisemeSpan
 
 SIZE_PX = 128
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread() -> Iterator[None]:
-    """Small pictures gain nothing from threads, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def noise_curve(count: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Measures tell the truth about renderings, and nothing about noise."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,15 +16,6 @@ from mirrorme_training.portrait_pose import CONTROL_INDEX, rest_pose
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 
 SIZE_PX = 128
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread() -> Iterator[None]:
-    """Small pictures gain nothing from threads, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

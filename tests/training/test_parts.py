@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
-from mirrorme_model.presets import preset
+from mirrorme_model.checkpoint import load_checkpoint
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.parts import Parts, in_parts
 from mirrorme_training.recipe import (
@@ -24,7 +22,7 @@ from mirrorme_training.recipe import (
 from mirrorme_training.run_log import read_log
 from mirrorme_training.run_state import RunError
 
-from tests.training.training_runs import make_data, train
+from tests.training.training_runs import train
 
 RECIPE = """
 [hands]
@@ -74,19 +72,6 @@ def test_batches_that_cannot_be_cut_are_refused() -> None:
         ClipBank(BankConfig(num_clips=5), numbered, Parts(2))
     part = in_parts(DistillStageConfig(flow=FlowStageConfig(batch=6)), 3)
     assert isinstance(part, DistillStageConfig) and part.flow.batch == 2
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("start") / "checkpoint.safetensors"
-    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
-    save_checkpoint(path, model, trained=False, provenance={})
-    return path
 
 
 def test_a_run_goes_on_with_its_parts_alone(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.checkpoint import load_checkpoint
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
@@ -31,21 +31,7 @@ from mirrorme_training.run_state import RunError
 from mirrorme_training.stage import Stage
 from mirrorme_training.vae_stage import VaeStage
 
-from tests.training.training_runs import make_data, train
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that later stages can start from."""
-    path = tmp_path_factory.mktemp("start") / "checkpoint.safetensors"
-    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
-    save_checkpoint(path, model, trained=False, provenance={})
-    return path
+from tests.training.training_runs import train
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.recipe import BankConfig, DropoutConfig, FlowStageConfig
 from mirrorme_training.speech_head import SpeechHead
 
-from tests.training.training_runs import make_data
-
 CONFIG = preset("tiny").audio
 NUM_SHAPES = 3
 
@@ -55,14 +53,14 @@ def test_speech_head_learns_from_what_is_known_alone() -> None:
 
 
 @pytest.mark.parametrize("tell_movement", [False, True])
-def test_stages_train_on_recordings(tmp_path: Path, tell_movement: bool) -> None:
+def test_stages_train_on_recordings(data: Path, tell_movement: bool) -> None:
     model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
     bank = BankConfig(num_clips=2, renew_every_steps=0, window_latents=3)
     config = FlowStageConfig(
         bank=bank, batch=2, chunks_per_clip=2, rollout_chunks=1, tell_movement=tell_movement,
         dropout=DropoutConfig(controls=0.0),
     )  # fmt: skip
-    source = Recorded(ClipStore(make_data(tmp_path)))
+    source = Recorded(ClipStore(data))
     stage = FlowStage(model, config, source, 0, autocast=False)
     stage.advance(0)
     step = next(step for step in range(20) if stage.rollout_depth(step) == 1)
