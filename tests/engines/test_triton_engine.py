@@ -81,7 +81,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_calls_go_to_the_least_loaded(open_set: Open, servers: list[FakeTriton]) -> None:
-    engines = await open_set()
+    engines = await open_set(default_timeout_s=60)
     servers[0].open.clear()
     held = [asyncio.create_task(engines.decoder.infer(INPUTS)) for _ in range(6)]
     await until(lambda: servers[0].num_calls == 3 and servers[1].num_calls == 3)

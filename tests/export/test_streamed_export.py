@@ -33,6 +33,7 @@ from tests.model.published_files import (
     diffusers_vae,
     small_config,
     small_wav2vec2,
+    with_narrow_backbone,
 )
 
 pytestmark = pytest.mark.timeout(600)
@@ -84,18 +85,7 @@ def light_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def light_weights() -> ModelWeights:
-    config = light_config()
-    backbone = dataclasses.replace(
-        config.audio.backbone,
-        conv_dim=(16,) * 7,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        intermediate_size=64,
-        pos_conv_kernel=16,
-    )
-    audio = dataclasses.replace(config.audio, backbone=backbone)
-    return random_weights(dataclasses.replace(config, audio=audio), seed=4)
+    return random_weights(with_narrow_backbone(light_config()), seed=4)
 
 
 @pytest.fixture(scope="module")

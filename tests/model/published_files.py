@@ -47,6 +47,20 @@ def small_config() -> ModelConfig:
     )
 
 
+def with_narrow_backbone(config: ModelConfig) -> ModelConfig:
+    """With a speech backbone of few weights, which no published file fits."""
+    backbone = dataclasses.replace(
+        config.audio.backbone,
+        conv_dim=(16,) * 7,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        intermediate_size=64,
+        pos_conv_kernel=16,
+    )
+    return dataclasses.replace(config, audio=dataclasses.replace(config.audio, backbone=backbone))
+
+
 def diffusers_transformer(config: ModelConfig) -> LTXVideoTransformer3DModel:
     """diffusers' network of the same shape."""
     dit = config.dit

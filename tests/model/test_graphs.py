@@ -43,6 +43,7 @@ def check(graph: AudioEncoderGraph | DenoiserGraph, path: Path) -> None:
         output_names=list(graph.output_names),
         dynamic_shapes=tuple({0: batch} for _ in example),
         verbose=False,
+        optimize=False,
     )
     assert program is not None
     program.save(path)

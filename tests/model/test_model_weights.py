@@ -26,7 +26,7 @@ from mirrorme_model.text_embedding import read_text_embedding
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.model.published_files import small_config
+from tests.model.published_files import small_config, with_narrow_backbone
 from tests.model.small_models import every_feature
 
 # Published transformers have no anchor.
@@ -211,7 +211,7 @@ def test_parts_are_loaded_alone() -> None:
 
 @torch.no_grad()
 def test_random_weights_are_the_same_each_time_and_keep_sizes() -> None:
-    config = small_config()
+    config = with_narrow_backbone(small_config())
     first, again, other = (random_weights(config, seed) for seed in (1, 1, 2))
     assert first.sha256() == again.sha256() != other.sha256()
     model = first.load()

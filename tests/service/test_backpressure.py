@@ -8,6 +8,7 @@ import gc
 import av
 import pytest
 from mirrorme.animate.v1 import animation_pb2 as pb
+from mirrorme_engines.fake_manifest import fake_manifest
 from mirrorme_service.pcm_ring import PcmRing
 from mirrorme_service.session import Session
 
@@ -120,13 +121,13 @@ async def test_real_time_leaves_frames_out_until_they_are_acknowledged() -> None
 async def test_real_time_client_that_reads_nothing_is_ended() -> None:
     output = pb.OutputFormat(encoding=pb.FRAME_ENCODING_RGB24)
     async with (
-        running_gateway(max_stall_s=0.5) as gateway,
+        # Its frames soon fill what gRPC keeps.
+        running_gateway(fake_manifest(size_px=256), max_stall_s=0.5) as gateway,
         new_channel(gateway.server) as channel,
     ):
         call = type(gateway.stub)(channel).StreamAnimate()
         settings = {"pacing": pb.PACING_REAL_TIME, "output": output}
         await call.write(config(**settings))
-        # 24 frames of 12 KB a second fill a window of 64 KB, and what gRPC keeps, in a while.
         labels = {"rpc": "StreamAnimate", "status": "DEADLINE_EXCEEDED"}
         reason = {"reason": "CLIENT_NOT_READING"}
         name = "mirrorme_errors_total"
