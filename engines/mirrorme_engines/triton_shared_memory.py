@@ -1,7 +1,8 @@
 """The regions of shared memory that are registered with one Triton server, and who uses them.
 
 A region holds the tensors of one call. It is used again only after the server has answered: a call
-that ended without an answer may still be running there, and its region is let go with it.
+that ended without an answer may still be running there, and its region is let go with it. What
+no call uses is registered no longer than need be: the server keeps the memory until then.
 """
 
 # Triton's generated messages have no type stubs.
@@ -17,10 +18,13 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from mirrorme_engines.triton_region import SHARED_MEMORY, Region, is_ours
+from mirrorme_engines.triton_status import is_answer
 
 logger = logging.getLogger(__name__)
 _SMALLEST_BYTES = 1 << 16
 _RPC_TIMEOUT_S = 1.0
+_UNREGISTER_TIMEOUT_S = 3.0
+"""No call waits for it."""
 
 
 class SharedMemory:
@@ -39,6 +43,8 @@ class SharedMemory:
         self._folder = folder
         self._free: list[Region] = []
         self._used: set[Region] = set()
+        self._unused: set[str] = set()
+        """Names that may be registered though no call uses them."""
         self._gone: set[str] = set()
         """Registered names without a file, at the last sweep."""
         self._said = ""
@@ -89,8 +95,8 @@ class SharedMemory:
             self._used.discard(region)
             self._free.append(region)
         else:
-            # Registered with a server that is no more.
-            region.close()
+            # Registered with a server that is no more, or was found well again meanwhile.
+            self._let_go(region)
 
     def abandon(self, region: Region) -> None:
         """The server may still use it: the sweep ends its registration later."""
@@ -111,6 +117,7 @@ class SharedMemory:
             await self.register_first()
         if not self.usable:
             return
+        await self._end_unused()
         try:
             status = await self._stub.SystemSharedMemoryStatus(
                 service_pb2.SystemSharedMemoryStatusRequest(), timeout=_RPC_TIMEOUT_S
@@ -128,21 +135,21 @@ class SharedMemory:
 
     async def close(self) -> None:
         """Ends the registrations of regions that no call uses, and removes all regions."""
-        usable = self.usable
-        free = list(self._free)
         self._forget()
-        if not usable:
-            return
-        calls = (self._unregister(region.name) for region in free)
-        await asyncio.gather(*calls, return_exceptions=True)
+        await self._end_unused()
 
     def _forget(self) -> None:
         self.usable = False
         for region in self._free:
-            region.close()
+            self._let_go(region)
         self._free.clear()
         # Their calls still read from them, and let them go at their end.
         self._used.clear()
+
+    def _let_go(self, region: Region) -> None:
+        """No call uses it any more."""
+        self._unused.add(region.name)
+        region.close()
 
     async def _registered(self, size_bytes: int) -> Region | None:
         try:
@@ -156,18 +163,26 @@ class SharedMemory:
         try:
             await self._stub.SystemSharedMemoryRegister(request, timeout=_RPC_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            region.close()
+            self._let_go(region)
             why = f"{error.code().name}: {error.details()}"
             self._say(f"Triton at {self._address}: tensors travel in messages: {why}")
             return None
         except BaseException:
-            region.close()
+            self._let_go(region)
             raise
         return region
 
+    async def _end_unused(self) -> None:
+        """What is not answered is tried again with the next sweep."""
+        names = list(self._unused)
+        results = await asyncio.gather(*map(self._unregister, names), return_exceptions=True)
+        for name, result in zip(names, results, strict=True):
+            if not isinstance(result, grpc.aio.AioRpcError) or is_answer(result):
+                self._unused.discard(name)
+
     async def _unregister(self, name: str) -> None:
         request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
-        await self._stub.SystemSharedMemoryUnregister(request, timeout=_RPC_TIMEOUT_S)
+        await self._stub.SystemSharedMemoryUnregister(request, timeout=_UNREGISTER_TIMEOUT_S)
 
     def _say(self, text: str) -> None:
         if text != self._said:

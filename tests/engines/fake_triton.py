@@ -33,6 +33,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.shared_memory: Path | None = None
         """Where it looks for regions; None: it offers none."""
         self.regions: set[str] = set()
+        self.registers = asyncio.Event()
+        """While it is clear, regions are registered without an answer."""
+        self.registers.set()
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -83,6 +86,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if not (self.shared_memory / request.key.removeprefix("/")).exists():
             await context.abort(grpc.StatusCode.INTERNAL, "Unable to open shared memory region")
         self.regions.add(request.name)
+        await self.registers.wait()
         return service_pb2.SystemSharedMemoryRegisterResponse()
 
     async def SystemSharedMemoryUnregister(self, request, context):

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from mirrorme_engines import triton_replica
+from mirrorme_engines import triton_replica, triton_shared_memory
 from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.errors import EngineTimeout
 from mirrorme_engines.fake_manifest import fake_manifest
@@ -124,6 +124,45 @@ async def test_forgotten_regions_cost_no_call(
     assert status.serving and not status.num_failures
     await until(lambda: server.regions)
     assert await decoded(engines)
+
+
+@pytest.mark.parametrize("sweep_s", [0.05, 60])
+async def test_what_was_registered_without_an_answer_is_given_up(
+    open_set: Open,
+    memory: Path,
+    server: FakeTriton,
+    monkeypatch: pytest.MonkeyPatch,
+    sweep_s: float,
+) -> None:
+    """By the next sweep, or at the end."""
+    monkeypatch.setattr(triton_replica, "_SWEEP_INTERVAL_S", sweep_s)
+    engines = await open_set()
+    monkeypatch.setattr(triton_shared_memory, "_RPC_TIMEOUT_S", 0.2)
+    server.registers.clear()
+    server.open.clear()
+    calls = [asyncio.create_task(decoded(engines)) for _ in range(2)]
+    await until(lambda: server.num_calls == 2)
+    assert len(names(memory)) == 1, "the calls travel in messages"
+    server.open.set()
+    assert all(await asyncio.gather(*calls))
+    if sweep_s < 1:
+        await until(lambda: len(server.regions) == 1)
+    await engines.close()
+    assert server.regions == set()
+
+
+async def test_a_probed_server_keeps_no_old_regions(
+    open_set: Open, memory: Path, server: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_replica, "_SWEEP_INTERVAL_S", 0.05)
+    engines = await open_set()
+    assert await decoded(engines)
+    before = set(server.regions)
+    fails = iter([(grpc.StatusCode.UNAVAILABLE, "going away")])
+    server.fail = lambda: next(fails, None)
+    assert await decoded(engines)
+    await until(lambda: server.regions and not before & server.regions)
+    assert names(memory) == server.regions
 
 
 async def test_a_refused_call_keeps_its_region(

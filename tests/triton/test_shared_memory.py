@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -27,8 +28,10 @@ from tests.triton.triton_process import TritonProcess
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 
-def regions() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("mirrorme_tensors_*")}
+def regions(pid: int | None = None) -> set[str]:
+    """Of a process, by default this one."""
+    pattern = f"mirrorme_tensors_{pid or os.getpid()}_*"
+    return {path.name for path in Path("/dev/shm").glob(pattern)}
 
 
 @pytest.fixture(autouse=True)
@@ -184,16 +187,14 @@ async def test_what_a_crashed_gateway_left_is_removed(
     models: Path, server: TritonProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triton_replica, "_SWEEP_INTERVAL_S", 0.2)
-    # Another test's region may not have been given up yet.
-    before = await registered(server)
     living = Region(1 << 16)
     command = [sys.executable, "-c", CRASHING_GATEWAY, str(models), server.address]
-    crashed = await asyncio.to_thread(subprocess.run, command)
-    assert crashed.returncode == -signal.SIGKILL
-    assert len(regions()) == 2 and len(await registered(server) - before) == 1
-    left = regions() - {living.name}
+    crashed = await asyncio.to_thread(subprocess.Popen, command)
+    assert await asyncio.to_thread(crashed.wait) == -signal.SIGKILL
+    left = regions(crashed.pid)
+    assert left == await registered(server) and len(left) == 1
     engines = await open_triton_engines(models, options(server))
-    assert not left & regions()
+    assert not regions(crashed.pid)
     assert living.name in regions()
     await until_unregistered(server, left)
     await engines.close()
