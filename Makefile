@@ -6,10 +6,13 @@ PRESET ?= demo
 ARGS ?=
 ENGINES ?= onnxruntime
 MINUTES ?= 60
+WORKERS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REPOSITORY := engines/repository
 TRITON := $(PYTHON) deploy/triton/triton_server.py
+# The tests of each file run in one of so many processes; with WORKERS=0 in pytest's own, for --pdb.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 ifeq ($(filter $(ENGINES),onnxruntime triton),)
 $(error ENGINES is '$(ENGINES)': want onnxruntime or triton)
 endif
@@ -49,13 +52,13 @@ typecheck: setup ## Static types
 	$(BIN)/pyright
 
 test: setup ## The quick tests (under 10 minutes on 2 cores)
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-redis: setup ## The tests of gateways that share a Redis; needs redis-server
-	$(BIN)/pytest -rs -m redis tests/service tests/survival $(ARGS)
+	$(PYTEST) -rs -m redis tests/service tests/survival $(ARGS)
 
 test-slow: setup ## The long tests
-	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
+	$(PYTEST) -m slow --timeout 1800 $(ARGS)
 
 test-tensorrt: $(REPOSITORY)/demo/manifest.json ## Build the demo's plans for two GPUs, without one
 	$(BIN)/pytest -rs -m 'tensorrt or gpu' --timeout 600 tests/tensorrt $(ARGS)
@@ -73,7 +76,7 @@ fuzz: setup ## Fuzz messages, portraits and audio: 120,000 inputs, about an hour
 test-deploy: setup ## Check the chart, images and alerts with real tools; run Envoy, Prometheus and Redis
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[deploy]'
 	$(PYTHON) deploy/cluster_tools.py
-	$(BIN)/pytest -m deploy --timeout 300 tests/deploy $(ARGS)
+	$(PYTEST) -m deploy --timeout 300 tests/deploy $(ARGS)
 
 images: ## Build the images of the chart: REGISTRY=registry.example.com/avatars PUSH=1
 	REGISTRY=$(REGISTRY) docker buildx bake -f deploy/docker/docker-bake.hcl $(if $(PUSH),--push)

@@ -72,6 +72,14 @@ def graph_of(module: nn.Module) -> EngineGraph:
     )
 
 
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of `Scale(0.5)`."""
+    path = tmp_path_factory.mktemp("half") / "model.onnx"
+    write_onnx(graph_of(Scale(0.5)), path)
+    return path
+
+
 def test_large_weights_lie_beside_the_file(tmp_path: Path) -> None:
     graph, path = graph_of(Scale(0.5)), tmp_path / "small/1/model.onnx"
     write_onnx(graph, path, max_embedded_bytes=16)
@@ -83,16 +91,14 @@ def test_large_weights_lie_beside_the_file(tmp_path: Path) -> None:
     assert engine_sha256(path) != before
 
 
-def test_same_weights_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_onnx(graph_of(Scale(0.5)), tmp_path / name / "model.onnx")
-    assert engine_sha256(tmp_path / "a/model.onnx") == engine_sha256(tmp_path / "b/model.onnx")
+def test_same_weights_same_bytes(half: Path, tmp_path: Path) -> None:
+    again = tmp_path / "model.onnx"
+    write_onnx(graph_of(Scale(0.5)), again)
+    assert engine_sha256(again) == engine_sha256(half)
 
 
-def test_the_batch_is_dynamic_and_all_else_fixed(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    write_onnx(graph_of(Scale(0.5)), path)
-    model = onnx_ir.load(path)
+def test_the_batch_is_dynamic_and_all_else_fixed(half: Path) -> None:
+    model = onnx_ir.load(half)
     for value in (*model.graph.inputs, *model.graph.outputs):
         assert value.shape is not None
         assert str(value.shape[0]) == "batch" and len(value.shape) == 2
@@ -106,10 +112,8 @@ def test_graphs_that_cannot_be_are_named(tmp_path: Path, module: nn.Module) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_an_engine_of_other_weights_is_off(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    write_onnx(graph_of(Scale(0.5)), path)
-    rows = measure_parity(graph_of(Scale(0.51)), path, (1, 3))
+def test_an_engine_of_other_weights_is_off(half: Path) -> None:
+    rows = measure_parity(graph_of(Scale(0.51)), half, (1, 3))
     assert [row.batch_size for row in rows] == [1, 3]
     assert not any(row.passed for row in rows)
     assert all(1e-3 < row.max_abs_error < 1 for row in rows)
@@ -171,11 +175,9 @@ def test_a_norm_over_channels_is_the_same_in_any_batch(
     assert all(row.passed and row.joined_error == 0 for row in rows)
 
 
-def test_another_shape_is_off(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    write_onnx(graph_of(Scale(0.5)), path)
+def test_another_shape_is_off(half: Path) -> None:
     wide = graph_of(nn.Sequential(Scale(0.5), nn.Unflatten(1, (16, 1))))
-    assert not any(row.passed for row in measure_parity(wide, path))
+    assert not any(row.passed for row in measure_parity(wide, half))
 
 
 def test_uint8_may_be_one_level_off_and_no_more(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,8 +13,8 @@ from torch import nn
 
 from tests.model.test_vae import make_vae, small_ltx
 
+# The export's tests compare `tiny`, and look where bytes are cast.
 CONFIGS = {
-    "tiny": (tiny_vae_config(), 64),
     "demo": (demo_vae_config(), 256),
     "ltx": (small_ltx(), 64),
 }
@@ -26,10 +25,7 @@ EXPORTER_WARNINGS = pytest.mark.filterwarnings(
 """torch's exporter uses what torch itself deprecates."""
 
 
-# The export's tests compare `tiny` as well.
-@pytest.fixture(
-    scope="module", params=[pytest.param("tiny", marks=pytest.mark.slow), "demo", "ltx"]
-)
+@pytest.fixture(scope="module", params=list(CONFIGS))
 def preset(request: pytest.FixtureRequest) -> tuple[VideoVae, int]:
     config, size_px = CONFIGS[request.param]
     return make_vae(config), size_px
@@ -61,11 +57,7 @@ def pictures(batch: int, size_px: int) -> torch.Tensor:
 def test_identity_encoder_in_onnx_runtime(preset: tuple[VideoVae, int], tmp_path: Path) -> None:
     vae, size_px = preset
     graph = IdentityEncoderGraph(vae)
-    path = tmp_path / "identity.onnx"
-    session = export(graph, pictures(2, size_px), path)
-    written = onnx.load(path).graph
-    users = [node for node in written.node if written.input[0].name in node.input]
-    assert [node.op_type for node in users] == ["Cast"], "bytes are cast at the very start"
+    session = export(graph, pictures(2, size_px), tmp_path / "identity.onnx")
     for batch in (1, 2, 3, 8):
         image = pictures(batch, size_px)
         with torch.no_grad():
@@ -85,11 +77,7 @@ def test_decoder_in_onnx_runtime(preset: tuple[VideoVae, int], chunk: int, tmp_p
     config, side = vae.config, size_px // 32
     window = config.context_latents + chunk + config.lookahead_latents
     graph = DecoderGraph(vae)
-    path = tmp_path / "decoder.onnx"
-    session = export(graph, torch.randn(2, window, 128, side, side), path)
-    written = onnx.load(path).graph
-    (maker,) = (node for node in written.node if written.output[0].name in node.output)
-    assert maker.op_type == "Cast", "bytes are made at the very end"
+    session = export(graph, torch.randn(2, window, 128, side, side), tmp_path / "decoder.onnx")
     for batch in (1, 2, 3, 8):
         latents = torch.randn(batch, window, 128, side, side)
         with torch.no_grad():
