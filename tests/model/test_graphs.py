@@ -88,4 +88,4 @@ def test_the_model_works_on_after_a_graph_was_made_of_it() -> None:
     before = audio(pcm, phase)
     graph = AudioEncoderGraph(audio)
     assert torch.equal(audio(pcm, phase), before)
-    torch.testing.assert_close(graph(pcm, phase), before, atol=1e-6, rtol=0)
+    torch.testing.assert_close(graph(pcm, phase), before, atol=1e-5, rtol=0)
