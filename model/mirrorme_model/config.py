@@ -156,7 +156,7 @@ class ControlConfig:
     """One facial control."""
 
     name: str
-    """ARKit blendshape, or head_yaw, head_pitch, head_roll, gaze_x, gaze_y."""
+    """ARKit blendshape, or head_yaw, head_pitch, head_roll, gaze_x, gaze_y, breath."""
     unit: Literal["ratio", "degree"]
     range: RangeConfig
 

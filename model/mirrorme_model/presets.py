@@ -99,7 +99,7 @@ def preset(
 def _controls(hidden_width: int) -> ControlsConfig:
     ratio = RangeConfig(min=0.0, max=1.0, default=0.0)
     degrees = RangeConfig(min=-30.0, max=30.0, default=0.0)
-    gaze = RangeConfig(min=-1.0, max=1.0, default=0.0)
+    both_ways = RangeConfig(min=-1.0, max=1.0, default=0.0)
     return ControlsConfig(
         controls=(
             *(ControlConfig(name, "ratio", ratio) for name in BLENDSHAPES),
@@ -107,7 +107,7 @@ def _controls(hidden_width: int) -> ControlsConfig:
                 ControlConfig(name, "degree", degrees)
                 for name in ("head_yaw", "head_pitch", "head_roll")
             ),
-            *(ControlConfig(name, "ratio", gaze) for name in ("gaze_x", "gaze_y")),
+            *(ControlConfig(name, "ratio", both_ways) for name in ("gaze_x", "gaze_y", "breath")),
         ),
         hidden_width=hidden_width,
     )
@@ -161,7 +161,7 @@ def _demo() -> ModelConfig:
         chunk=ChunkConfig(num_latents=1, motion_latents=1, identity_distance_latents=8),
         dit=DitConfig(
             num_layers=6,
-            num_heads=3,
+            num_heads=4,
             head_dim=64,
             text=None,
             audio_layers=(0, 1, 2, 3, 4),

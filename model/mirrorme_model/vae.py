@@ -84,10 +84,11 @@ class VideoVae(nn.Module):
         """
         x = self.scale.to_decoder(latents)
         frames: list[Tensor] = []
+        linear = None if self.basis is None else self.basis.decode(x)
         if self.decoder is not None:
-            frames.append(self.decoder(x))
-        if self.basis is not None:
-            made = unpatchify(self.basis.decode(x), self.config.patch_px)
+            frames.append(self.decoder(x, linear))
+        if linear is not None:
+            made = unpatchify(linear, self.config.patch_px)
             frames.append(made[:, :, FRAMES_PER_LATENT - 1 :])
         return sum(frames[1:], frames[0])
 
@@ -104,8 +105,10 @@ class VideoVae(nn.Module):
         """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
         x = self.scale.to_decoder(latents)
         patches: list[Tensor] = []
+        chunk = x[:, :, self.config.context_latents :]
+        linear = None if self.basis is None else self.basis.decode(chunk)
         if self.decoder is not None:
-            patches.append(self.decoder.window_patches(x))
-        if self.basis is not None:
-            patches.append(self.basis.decode(x[:, :, self.config.context_latents :]))
+            patches.append(self.decoder.window_patches(x, linear))
+        if linear is not None:
+            patches.append(linear)
         return sum(patches[1:], patches[0])

@@ -99,6 +99,8 @@ class DecoderConfig:
     """Latents before a chunk, for a decoder that is not causal; None otherwise."""
     window_lookahead_latents: int | None = None
     """Latents after a chunk, for a decoder that is not causal; None otherwise."""
+    linear_input: bool = False
+    """True: the last stage is also given what the linear path makes of the chunk."""
 
     def __post_init__(self) -> None:
         _check_stages("decoder", self.widths, self.num_blocks, self.temporal_kernels)
@@ -120,6 +122,10 @@ class DecoderConfig:
             raise ConfigError("decoder.noise_scale wants a decoder.timestep")
         if not 0 <= self.noise_scale < 1:
             raise ConfigError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
+        if self.linear_input and (not self.causal or self.temporal_kernels[-1] > 1):
+            raise ConfigError(
+                "decoder.linear_input wants a causal decoder whose last temporal kernel is 1"
+            )
         window = (self.window_context_latents, self.window_lookahead_latents)
         if self.causal:
             if window != (None, None):
@@ -181,6 +187,8 @@ class VaeConfig:
         _check_at_least("patch_px", self.patch_px, 1)
         if self.patch_basis and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("patch_basis wants a causal decoder")
+        if self.decoder is not None and self.decoder.linear_input and not self.patch_basis:
+            raise ConfigError("decoder.linear_input wants patch_basis")
         for name, networks in (("encoder", self.encoder), ("decoder", self.decoder)):
             if networks is None and not self.patch_basis:
                 raise ConfigError(f"{name} is null: that wants patch_basis")
@@ -244,8 +252,19 @@ def ltx_vae_config() -> VaeConfig:
 
 
 def demo_vae_config() -> VaeConfig:
-    """Light enough for two CPU cores, to run and to train: a linear path and no networks."""
-    return VaeConfig(encoder=None, decoder=None, patch_basis=True)
+    """Light enough for two CPU cores: a linear path, and a decoder of what it leaves out."""
+    return VaeConfig(
+        encoder=None,
+        decoder=DecoderConfig(
+            widths=(256, 128, 64, 24),
+            num_blocks=(2, 2, 1, 1),
+            temporal_kernels=(1, 1, 1, 1),
+            input_temporal_kernel=3,
+            norm="none",
+            linear_input=True,
+        ),
+        patch_basis=True,
+    )
 
 
 def tiny_vae_config() -> VaeConfig:

@@ -66,16 +66,21 @@ def _give_bytes(vae: VideoVae) -> None:
     """Makes patches of 0 to 255, their channels in the order row, column, colour."""
     p = vae.config.patch_px
     order = torch.arange(3 * p * p).reshape(3, p, p).permute(2, 1, 0).flatten()
-    offsets: list[Tensor] = []
+    offset: Tensor | None = None
     if vae.basis is not None:
         for values in (vae.basis.weight, vae.basis.mean):
             channels = values.unflatten(-1, (-1, len(order)))[..., order]
             values.copy_(channels.flatten(-2) * HALF_RANGE)
-        offsets.append(vae.basis.mean)
+        offset = vae.basis.mean
     if vae.decoder is not None:
         conv = vae.decoder.conv_out.conv
         conv.weight.copy_(conv.weight[order] * HALF_RANGE)
         assert conv.bias is not None
         conv.bias.copy_(conv.bias[order] * HALF_RANGE)
-        offsets.append(conv.bias)
-    offsets[0] += HALF_RANGE
+        # Rather than to the basis: what lies outside of the decoder's linear input stays grey.
+        offset = conv.bias
+        if vae.decoder.linear_in is not None:
+            weight = vae.decoder.linear_in.conv.weight
+            weight.copy_(weight[:, order] / HALF_RANGE)
+    assert offset is not None
+    offset += HALF_RANGE

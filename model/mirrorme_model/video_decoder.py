@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_UPSAMPLINGS, DecoderConfig, VaeConfig
 from mirrorme_model.vae_layers import (
     DepthToSpace,
+    FrameConv,
     ResBlock,
     ResStage,
     TimePadding,
@@ -58,6 +59,7 @@ class VideoDecoder(nn.Module):
                     DepthToSpace(width, c.widths[stage + 1], kernel, padding, c.upsample_residual)
                 )
         width = c.widths[-1]
+        self.linear_in = FrameConv(3 * config.patch_px**2, width) if c.linear_input else None
         self.norm_out = make_norm(c.norm)
         self.activation = make_activation(c.activation)
         self.conv_out = make_conv(width, 3 * config.patch_px**2, c.temporal_kernels[-1], padding)
@@ -70,15 +72,16 @@ class VideoDecoder(nn.Module):
         )
         self._init_weights()
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, linear: Tensor | None = None) -> Tensor:
         """Decodes a whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]` in about -1 to 1.
 
         The first latent stands for one frame. A causal decoder sees it also before the clip.
+        `linear`: as in `window_patches`, of all latents.
         """
         if self.config.causal:
             context = [latents[:, :, :1]] * self.config.context_latents
-            frames = self.window(torch.cat([*context, latents], dim=2))
-            return frames[:, :, FRAMES_PER_LATENT - 1 :]
+            patches = self.window_patches(torch.cat([*context, latents], dim=2), linear)
+            return unpatchify(patches[:, :, FRAMES_PER_LATENT - 1 :], self.patch_px)
         x, timestep = self.conv_in(latents), self._timestep(latents)
         for block in self.up_blocks:
             x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
@@ -88,8 +91,11 @@ class VideoDecoder(nn.Module):
         """Decodes a chunk: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`."""
         return unpatchify(self.window_patches(latents), self.patch_px)
 
-    def window_patches(self, latents: Tensor) -> Tensor:
-        """As `window`, each square of `patch_px` pixels still in channels (see `unpatchify`)."""
+    def window_patches(self, latents: Tensor, linear: Tensor | None = None) -> Tensor:
+        """As `window`, each square of `patch_px` pixels still in channels (see `unpatchify`).
+
+        `linear`: the linear path's patches of the chunk, where the config asks for them.
+        """
         c = self.config
         frames = latents.shape[2] - c.context_latents - c.lookahead_latents
         if frames < 1:
@@ -109,6 +115,8 @@ class VideoDecoder(nn.Module):
                 x, before = self._crop(x, index // 2, before, frames)
                 if self._folds(index // 2):
                     x = fold_frames(x)
+            if index // 2 == NUM_UPSAMPLINGS and self.linear_in is not None and linear is not None:
+                x = x + self.linear_in(fold_frames(linear))
             x = block(x, timestep)
         x = self._patches(x, timestep)
         if x.dim() == 4:
@@ -156,6 +164,8 @@ class VideoDecoder(nn.Module):
             elif isinstance(module, DepthToSpace):
                 init_conv(module.conv, 1.0)
         init_conv(self.conv_in, 1.0)
+        if self.linear_in is not None:
+            init_conv(self.linear_in, 1.0)
         init_conv(self.conv_out, OUTPUT_GAIN)
 
 

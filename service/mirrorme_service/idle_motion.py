@@ -1,4 +1,4 @@
-"""How a face moves while nothing is said: breath, blinks, glances, by facial controls.
+"""How a face moves for no reason: breath and blinks always, glances and nods while nothing is said.
 
 A function of the seed, the frame and where speech is: nothing is remembered, so a chunk that is
 made again moves alike. Only controls that the model offers and the client leaves alone are moved.
@@ -31,8 +31,11 @@ _WAVES = {
     "head_pitch": ((0.5, 0.25), (0.4, 0.061)),
     "head_yaw": ((0.9, 0.071), (0.5, 0.113)),
     "head_roll": ((0.4, 0.053), (0.2, 0.097)),
+    "breath": ((0.85, 0.26), (0.15, 0.053)),
 }
 _GLANCES = {"gaze_x": 0.25, "gaze_y": 0.12}
+# Speech does not stop them.
+_ALWAYS = ("breath", *_BLINKS)
 _BLINK_STREAM, _GLANCE_STREAM, _WAVE_STREAM = range(3)
 
 
@@ -58,15 +61,14 @@ class IdleMotion:
         num_frames = len(conditions.controls)
         first_frame = chunk * self._clock.chunk_frames
         levels = [self._level(first_frame + i) for i in range(num_frames)]
-        if not any(levels) or not self._names:
-            return conditions
         values = conditions.controls.copy()
         weights = conditions.control_weights.copy()
         for column, name in enumerate(self._names):
             if conditions.control_weights[:, column].any():
                 continue
-            for row, level in enumerate(levels):
+            for row, idle in enumerate(levels):
                 value = self._value(name, first_frame + row)
+                level = 1.0 if name in _ALWAYS else idle
                 if value is not None and level:
                     values[row, column], weights[row, column] = value, level
         return replace(conditions, controls=values, control_weights=weights)
@@ -88,11 +90,11 @@ class IdleMotion:
             return self._glance(name, frame)
         return None
 
-    def _blink(self, frame: int) -> float | None:
+    def _blink(self, frame: int) -> float:
         period, at = divmod(frame, _BLINK_PERIOD_FRAMES)
         draw = _drawn(self._seed, _BLINK_STREAM, period)[0]
         into = at - int(draw * (_BLINK_PERIOD_FRAMES - len(_BLINK_SHAPE)))
-        return _BLINK_SHAPE[into] if 0 <= into < len(_BLINK_SHAPE) else None
+        return _BLINK_SHAPE[into] if 0 <= into < len(_BLINK_SHAPE) else 0.0
 
     def _wave(self, name: str, frame: int) -> float:
         phases = _drawn(self._seed, _WAVE_STREAM, list(_WAVES).index(name))

@@ -17,6 +17,7 @@ def numbered() -> ClipWindow:
     rows, frames = torch.arange(8 * (1 + NUM_LATENTS)), torch.arange(1 + 8 * NUM_LATENTS)
     return ClipWindow(
         frames=(100 + frames).to(torch.uint8)[:, None, None, None].expand(-1, 32, 32, 3),
+        portraits=(100 + frames[::8]).to(torch.uint8)[:, None, None, None].expand(-1, 32, 32, 3),
         masks=frames.to(torch.uint8)[:, None, None, None].expand(-1, 2, 8, 8),
         pcm=torch.arange(heard_latents(NUM_LATENTS) * 16_000 // 3).float(),
         controls=rows.float()[:, None].expand(-1, 4),
@@ -49,6 +50,12 @@ def test_frames_keep_their_order_of_light(generator: torch.Generator) -> None:
     made = vary(numbered(), generator).frames[: 1 + 8 * (NUM_LATENTS - 1), 0, 0].float()
     assert (made[-1] - made[0] > 8).all()
     assert (made.diff(dim=0) >= 0).all()
+
+
+def test_portraits_are_seen_in_the_same_colours(generator: torch.Generator) -> None:
+    made = vary(numbered(), generator)
+    step = int(made.masks[0, 0, 0, 0])
+    assert torch.equal(made.portraits[1], made.frames[8 - step])
 
 
 def test_starts_and_colours_differ() -> None:

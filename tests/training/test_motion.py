@@ -8,7 +8,7 @@ import torch
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED, Clip, ClipConfig, ClipGenerator
 from mirrorme_training.motion_noise import blinks, drift, holds
-from mirrorme_training.portrait_pose import CONTROL_INDEX, CONTROLS
+from mirrorme_training.portrait_pose import CONTROL_INDEX, CONTROLS, HEAD_CONTROLS
 from mirrorme_training.speech import Phone, Speech
 from mirrorme_training.speech_text import LANGUAGES, sentence
 from mirrorme_training.speech_voices import Voice
@@ -120,3 +120,17 @@ def test_sentences_vary(language: str) -> None:
     texts = {sentence(language, random) for _ in range(40)}
     assert len(texts) > 30
     assert all("{" not in text and text[-1] in ".!?" for text in texts)
+
+
+def test_exercised_controls_go_anywhere_in_silence() -> None:
+    config = ClipConfig(num_frames=128, idle=0.0, exercised=1.0, voices=(), augment=None)
+    generator = ClipGenerator(config)
+    clips = [generator.make(seed) for seed in range(30)]
+    assert not any(clip.audio.any() for clip in clips)
+    reach = torch.stack([clip.pose.controls.abs().amax(dim=0) for clip in clips]).amax(dim=0)
+    degrees = torch.tensor([name in HEAD_CONTROLS for name in CONTROLS])
+    assert (reach[degrees] > 10).all()
+    assert ((reach[~degrees] > 0.5).sum() > 25) and (reach[~degrees] <= 1).all()
+    for clip in clips:
+        closing = clip.pose.control("mouthClose") > 0.2
+        assert (clip.pose.control("jawOpen")[closing] > 0.4).all(), "else nothing is seen of it"

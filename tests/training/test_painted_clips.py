@@ -79,19 +79,46 @@ def test_missing_clips_are_found_before_training(data: Path, tmp_path: Path) -> 
 def test_a_crop_is_a_part_of_the_whole_picture(data: Path) -> None:
     """But for the light that falls off towards a picture's edges."""
     source, one = PaintedOnDemand(ClipStore(data)), bank(0.0)
-    whole = source.painted(1, one, PaintManner(128), 0).frames.float()
-    part = source.painted(1, one, PaintManner(128, crop_px=64), 0).frames.float()
+    whole, part = (
+        source.painted([1], one, [PaintManner(128, crop_px=crop)], 0)[0].frames.float()
+        for crop in (None, 64)
+    )
     assert part.shape[1:3] == (64, 64)
     places = [(y, x) for y in (0, 32, 64) for x in (0, 32, 64)]
     apart = [(whole[:, y : y + 64, x : x + 64] - part).abs().mean() for y, x in places]
     assert min(apart) < 4 < sorted(apart)[1]
 
 
+def test_clips_painted_together_are_those_painted_alone(data: Path) -> None:
+    source, asked = PaintedOnDemand(ClipStore(data)), dataclasses.replace(bank(0.5), bare=0.5)
+    manners = [PaintManner(32)] * 3
+    together = source.painted(range(3), asked, manners, 0)
+    for number, window in enumerate(together):
+        (alone,) = source.painted([number], asked, manners[:1], 0)
+        assert (window.frames.int() - alone.frames.int()).abs().max() <= 1
+        assert (window.portraits.int() - alone.portraits.int()).abs().max() <= 1
+        assert torch.equal(window.pcm, alone.pcm)
+
+
+def test_bare_portraits_show_the_same_person_without_hands(data: Path) -> None:
+    source = PaintedOnDemand(ClipStore(data))
+    for number in range(8):
+        (window,) = source.painted(
+            [number], dataclasses.replace(bank(0.0), bare=1.0), [PaintManner(64)], 0
+        )
+        shown = window.frames[::8]
+        apart = (window.portraits.int() - shown.int()).abs().amax(dim=-1) > 8
+        hands = window.keypoints[7::8, ..., 2].flatten(1).any(dim=1)
+        assert torch.equal(apart.flatten(1).any(dim=1), hands) or not hands.any()
+        assert apart.float().mean() < 0.3
+
+
 def test_less_liveliness_moves_the_head_less_and_the_mouth_as_much(data: Path) -> None:
     pose = ClipStore(data).pose(0)
-    calm = PaintManner(64, liveliness=0.5).calmed(pose)
+    calm = PaintManner(64, liveliness=0.5, moving=frozenset({"head_roll"}), sway=0.5).calmed(pose)
     torch.testing.assert_close(calm.control("head_yaw"), 0.5 * pose.control("head_yaw"))
     torch.testing.assert_close(calm.sway, 0.5 * pose.sway)
+    assert torch.equal(calm.control("head_roll"), pose.control("head_roll"))
     assert torch.equal(calm.control("jawOpen"), pose.control("jawOpen"))
 
 

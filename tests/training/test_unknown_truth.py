@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -25,14 +26,10 @@ class Recorded(PaintedOnDemand):
 
     def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
         known = super().window(number, bank, size_px, seed)
-        return ClipWindow(
-            known.frames,
-            known.masks,
-            known.pcm,
-            torch.full_like(known.controls, math.nan),
-            known.keypoints,
-            known.mouth,
-            torch.full_like(known.visemes, UNKNOWN_VISEME),
+        return dataclasses.replace(
+            known,
+            controls=torch.full_like(known.controls, math.nan),
+            visemes=torch.full_like(known.visemes, UNKNOWN_VISEME),
         )
 
 

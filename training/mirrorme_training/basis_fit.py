@@ -18,7 +18,7 @@ from mirrorme_training.clip_window import MASK_STRIDE, token_masks
 
 _MOVEMENT_SHARE = 0.4375
 """Of the channels: 56 of 128. The others are of the mean of 8 frames, which pictures have too."""
-_MAX_BLOCKS = 14_000
+_MAX_BLOCKS = 28_000
 _STILLS_PER_CLIP = 100
 _MOVEMENTS_PER_CLIP = 70
 _SPARE_COMPONENTS = 72

@@ -89,22 +89,20 @@ def preview(
     required=True,
     help="weights/demo.safetensors is what `make export` takes.",
 )
-def publish(checkpoint: Path, output: Path) -> None:
+@click.option(
+    "--decoder",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint of a stage vae that trained the decoder of the same latents.",
+)
+def publish(checkpoint: Path, output: Path, decoder: Path | None) -> None:
     """Write a CHECKPOINT in half precision, as it is shipped."""
-    from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
     from mirrorme_model.errors import CheckpointError
 
+    from mirrorme_training.publish import publish as write
+
     try:
-        held = load_checkpoint(checkpoint)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(
-            output,
-            held.model,
-            trained=held.trained,
-            provenance=held.provenance,
-            dtype="float16",
-        )
-    except (CheckpointError, OSError) as error:
+        write(checkpoint, output, decoder)
+    except CheckpointError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")
 

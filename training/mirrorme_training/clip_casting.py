@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +22,35 @@ from mirrorme_training.clip_window import (
 )
 from mirrorme_training.portrait_canvas import Canvas
 from mirrorme_training.portrait_identity import Identity
-from mirrorme_training.portrait_pose import CONTROLS, SPEECH_CONTROLS, Pose, with_controls
+from mirrorme_training.portrait_pose import (
+    BREATH,
+    CONTROLS,
+    GAZE_CONTROLS,
+    HEAD_CONTROLS,
+    SPEECH_CONTROLS,
+    Pose,
+    with_controls,
+)
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 
 _RENDER_FRAMES = 64
+_GPU_RENDER_FRAMES = 1024
+_PAINTED_TOGETHER = 16
 _LEAD_FRAMES = FRAMES_PER_LATENT - 1
 _LATENTS_PER_S = 3
+_SMILES = ("mouthSmileLeft", "mouthSmileRight")
+_STILL_MOVES = 0.12
+_MOVING_TOGETHER = (
+    HEAD_CONTROLS,
+    GAZE_CONTROLS,
+    ("eyeBlinkLeft", "eyeBlinkRight"),
+    _SMILES,
+    (BREATH,),
+)
+"""In a still clip each of them moves by a small chance all the same."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,8 @@ class Casting:
     close_up: bool
     start: float
     """0 to 1: where the window is cut."""
+    bare: float
+    """0 to 1: portraits show no hands if under the bank's share."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +76,25 @@ class PaintManner:
     crop_px: int | None = None
     """As in `PaintConfig`."""
     liveliness: float = 1.0
-    """As in `PaintConfig`."""
+    """As in `PaintConfig`, of all but `moving`."""
+    moving: frozenset[str] = frozenset()
+    """Controls that move in full whatever the liveliness."""
+    sway: float = 1.0
+    """As in `BankConfig`."""
 
     def calmed(self, pose: Pose) -> Pose:
         """The pose with less movement than speech makes. A smile stays, but does not change."""
-        if self.liveliness == 1:
-            return pose
-        free = [name for name in CONTROLS if name not in SPEECH_CONTROLS]
-        less = {name: self.liveliness * pose.control(name) for name in free}
-        for name in ("mouthSmileLeft", "mouthSmileRight"):
-            less[name] = less[name] + (1 - self.liveliness) * pose.control(name).mean()
+        names = [
+            name for name in CONTROLS if name not in SPEECH_CONTROLS and name not in self.moving
+        ]
+        less = {name: self.liveliness * pose.control(name) for name in names}
+        for name in _SMILES:
+            if name in less:
+                less[name] = less[name] + (1 - self.liveliness) * pose.control(name).mean()
         return dataclasses.replace(
             with_controls(pose, **less),
-            breath=self.liveliness * pose.breath,
-            shoulders=self.liveliness * pose.shoulders,
-            sway=self.liveliness * pose.sway,
+            shoulders=self.sway * pose.shoulders,
+            sway=self.sway * pose.sway,
         )
 
     def cropped(self, who: Identity) -> tuple[Identity, int]:
@@ -94,10 +121,18 @@ class PaintManner:
 
 
 class PaintedOnDemand:
-    """Procedural clips: speech and movement from a store, a new person for each, painted here."""
+    """Procedural clips: speech and movement from a store, a new person for each, painted here.
 
-    def __init__(self, store: ClipStore) -> None:
+    On a GPU several clips are painted at a time, those that are asked for next.
+    """
+
+    def __init__(self, store: ClipStore, stride: int = 1) -> None:
+        """`stride`: from a clip's number to that of the next one asked for."""
         self._store = store
+        self._stride = stride
+        self._together = 1 if store.device.type == "cpu" else _PAINTED_TOGETHER
+        self._asked: tuple[BankConfig, int, int] | None = None
+        self._ahead: dict[int, ClipWindow] = {}
 
     @property
     def device(self) -> torch.device:
@@ -116,29 +151,65 @@ class PaintedOnDemand:
 
     def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
         """See `ClipSource`."""
-        return self.painted(number, bank, PaintManner(size_px), seed)
+        asked = (bank, size_px, seed)
+        if asked != self._asked:
+            self._asked, self._ahead = asked, {}
+        if number not in self._ahead:
+            numbers = [number + i * self._stride for i in range(self._together)]
+            manners = [_manner(n, bank, size_px, seed) for n in numbers]
+            self._ahead = dict(
+                zip(numbers, self.painted(numbers, bank, manners, seed), strict=True)
+            )
+        return self._ahead.pop(number)
 
-    def painted(self, number: int, bank: BankConfig, manner: PaintManner, seed: int) -> ClipWindow:
-        """As `window`, painted in a manner."""
-        store = self._store
-        casting = cast(number, store, bank, seed)
-        first = _first_latent(casting, store, bank)
-        rows = slice(first * FRAMES_PER_LATENT, (first + 1 + bank.window_latents) * 8)
-        pose = manner.calmed(store.pose(casting.clip, rows, hands=bank.hands))
-        shown = paint(casting, pose[_LEAD_FRAMES:], manner)
+    def painted(
+        self, numbers: Sequence[int], bank: BankConfig, manners: Sequence[PaintManner], seed: int
+    ) -> list[ClipWindow]:
+        """Windows painted in manners, all of one size."""
+        store, takes = self._store, []
+        for number, manner in zip(numbers, manners, strict=True):
+            casting = cast(number, store, bank, seed)
+            first = _first_latent(casting, store, bank)
+            rows = slice(first * FRAMES_PER_LATENT, (first + 1 + bank.window_latents) * 8)
+            pose = manner.calmed(store.pose(casting.clip, rows, hands=bank.hands))
+            takes.append(_Take(casting, manner, first, rows, pose))
+        shown = paint([(t.casting, t.pose[_LEAD_FRAMES:], t.manner) for t in takes])
+        bare = [t for t in takes if bank.hands and t.casting.bare < bank.bare]
+        bare_shown = iter(
+            paint([(t.casting, _without_hands(t.pose[_LEAD_FRAMES::8]), t.manner) for t in bare])
+        )
+        return [
+            self._window(take, painted, next(bare_shown) if take in bare else None, bank)
+            for take, painted in zip(takes, shown, strict=True)
+        ]
+
+    def _window(
+        self, take: _Take, shown: RenderedFrames, bare: RenderedFrames | None, bank: BankConfig
+    ) -> ClipWindow:
+        store, pose, clip = self._store, take.pose, take.casting.clip
         masks = torch.stack([shown.face_mask, shown.mouth_mask], dim=1).float()
         keypoints = shown.hand_keypoints * shown.hand_keypoints[..., 2:]
+        mouth = shown.mouth_open_ratio
+        portraits = shown.frames[::FRAMES_PER_LATENT] if bare is None else bare.frames
         return ClipWindow(
             frames=shown.frames,
+            portraits=portraits,
             masks=nn.functional.avg_pool2d(masks, MASK_STRIDE).to(torch.uint8),
-            pcm=_heard(store.audio(casting.clip), first, bank.window_latents),
+            pcm=_heard(store.audio(clip), take.first_latent, bank.window_latents),
             controls=pose.controls,
             keypoints=torch.cat([torch.zeros_like(keypoints[:_LEAD_FRAMES]), keypoints]),
-            mouth=torch.cat(
-                [shown.mouth_open_ratio[:1].expand(_LEAD_FRAMES), shown.mouth_open_ratio]
-            ),
-            visemes=store.visemes(casting.clip)[rows],
+            mouth=torch.cat([mouth[:1].expand(_LEAD_FRAMES), mouth]),
+            visemes=store.visemes(clip)[take.rows],
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Take:
+    casting: Casting
+    manner: PaintManner
+    first_latent: int
+    rows: slice
+    pose: Pose
 
 
 def cast(number: int, store: ClipStore, config: BankConfig, seed: int) -> Casting:
@@ -151,18 +222,48 @@ def cast(number: int, store: ClipStore, config: BankConfig, seed: int) -> Castin
         identity_seed=FIRST_TRAINING_SEED + int(random.integers(2**40)),
         close_up=bool(random.random() < config.close_up),
         start=float(random.random()),
+        bare=float(random.random()),
     )
 
 
-def paint(casting: Casting, pose: Pose, manner: PaintManner) -> RenderedFrames:
-    """The person of a clip in poses, with the truth about them, on the poses' device."""
-    who = sample_identity([casting.identity_seed], close_up=casting.close_up).to(pose.device)
-    who, side_px = manner.cropped(who)
-    parts = [
-        render(who, pose[slice(at, at + _RENDER_FRAMES)], side_px)
-        for at in range(0, len(pose), _RENDER_FRAMES)
-    ]
-    return RenderedFrames.join(parts)
+def paint(takes: Sequence[tuple[Casting, Pose, PaintManner]]) -> list[RenderedFrames]:
+    """The persons of clips in poses, with the truth about them, on the poses' device."""
+    if not takes:
+        return []
+    people: list[Identity] = []
+    side_px = 0
+    for casting, _, manner in takes:
+        who = sample_identity([casting.identity_seed], close_up=casting.close_up)
+        who, side_px = manner.cropped(who)
+        people.append(who)
+    poses = [pose for _, pose, _ in takes]
+    counts = torch.tensor([len(pose) for pose in poses])
+    who, pose = Identity.join(people), Pose.join(poses)
+    owners = torch.arange(len(takes)).repeat_interleave(counts)
+    who, owners = who.to(pose.device), owners.to(pose.device)
+    at_once = _RENDER_FRAMES if pose.device.type == "cpu" else _GPU_RENDER_FRAMES
+    parts = []
+    for at in range(0, len(pose), at_once):
+        some = slice(at, at + at_once)
+        parts.append(render(who if len(takes) == 1 else who[owners[some]], pose[some], side_px))
+    shown, start, clips = RenderedFrames.join(parts), 0, []
+    for count in counts.tolist():
+        clips.append(shown[start : start + count])
+        start += count
+    return clips
+
+
+def _manner(number: int, bank: BankConfig, size_px: int, seed: int) -> PaintManner:
+    random = np.random.default_rng([seed, number, 3])
+    if random.random() >= bank.still:
+        return PaintManner(size_px, sway=bank.sway)
+    moving = [names for names in _MOVING_TOGETHER if random.random() < _STILL_MOVES]
+    together = frozenset(name for names in moving for name in names)
+    return PaintManner(size_px, liveliness=0.0, moving=together, sway=bank.sway)
+
+
+def _without_hands(pose: Pose) -> Pose:
+    return dataclasses.replace(pose, hand_shown=torch.zeros_like(pose.hand_shown))
 
 
 def to_video(frames: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirrorme_training.motion_noise import FRAME_RATE
-from mirrorme_training.motion_pose import Manner, draw_manner, make_pose
+from mirrorme_training.motion_pose import draw_manner, make_pose
 from mirrorme_training.portrait_identity import Identity
 from mirrorme_training.portrait_pose import Pose
 from mirrorme_training.portrait_renderer import RenderedFrames, render
@@ -37,6 +38,8 @@ class ClipConfig:
     """False: no hands in any clip."""
     idle: float = 0.08
     """Share of clips without speech."""
+    exercised: float = 0.0
+    """Share of clips without speech in which controls move by chance besides."""
     voices: tuple[Voice, ...] | None = None
     """None: all that are installed."""
     augment: AugmentConfig | None = field(default_factory=AugmentConfig)
@@ -82,7 +85,7 @@ class ClipGenerator:
         self._config = config
         voices = [v for v in all_voices() if is_installed(v)] if config.voices is None else []
         self._voices = tuple(voices) if config.voices is None else config.voices
-        if not self._voices and config.idle < 1:
+        if not self._voices and config.idle + config.exercised < 1:
             raise SynthesizerMissing(
                 "no speech synthesiser is installed: apt-get install espeak-ng flite festival"
             )
@@ -100,14 +103,17 @@ class ClipGenerator:
         config, random = self._config, np.random.default_rng(seed)
         if identity_seed is None:
             identity_seed = FIRST_TRAINING_SEED + int(random.integers(2**40))
-        idle = random.random() < config.idle
+        drawn = random.random()
+        exercised = config.idle <= drawn < config.idle + config.exercised
+        idle = drawn < config.idle or exercised
         voice = None if idle else self._pick_voice(random)
         track = _Track(config.num_frames)
         if voice is not None:
             self._fill(track, voice, random)
         manner = draw_manner(random)
         if not config.hands:
-            manner = Manner(manner.head, manner.face, manner.mouth, manner.smile, "none")
+            manner = dataclasses.replace(manner, hands="none")
+        manner = dataclasses.replace(manner, exercise=exercised)
         clean = track.samples()
         spans = tuple(track.spans)
         pose = make_pose(spans, clean, config.num_frames, manner, random)

@@ -54,9 +54,8 @@ class ClipStore:
         return Pose(
             controls=self._rows("controls", clip, frames),
             details=self._rows("details", clip, frames),
-            breath=trunk[:, 0],
-            shoulders=trunk[:, 1:3],
-            sway=trunk[:, 3],
+            shoulders=trunk[:, :2],
+            sway=trunk[:, 2],
             hands=self._rows("hands", clip, frames),
             hand_shown=shown if hands else torch.zeros_like(shown),
         )

@@ -26,10 +26,17 @@ def vary(window: ClipWindow, generator: torch.Generator) -> ClipWindow:
     Of the same shape; what would belong to its last latent is not there and says nothing.
     """
     step = int(torch.randint(FRAMES_PER_LATENT // STEP_FRAMES + 1, (1,), generator=generator))
-    by_frame = (field.name for field in fields(window) if field.name != "pcm")
+    apart = ("pcm", "portraits")
+    by_frame = (field.name for field in fields(window) if field.name not in apart)
     later = {name: _later(getattr(window, name), STEP_FRAMES * step) for name in by_frame}
-    later["frames"] = _recoloured(later["frames"], generator)
-    return replace(window, pcm=_later(window.pcm, _STEP_SAMPLES * step), **later)
+    colours = _Colours(generator)
+    later["frames"] = colours.of(later["frames"])
+    return replace(
+        window,
+        pcm=_later(window.pcm, _STEP_SAMPLES * step),
+        portraits=colours.of(window.portraits),
+        **later,
+    )
 
 
 def _later(rows: Tensor, count: int) -> Tensor:
@@ -37,10 +44,16 @@ def _later(rows: Tensor, count: int) -> Tensor:
     return torch.cat([rows[count:], filler])
 
 
-def _recoloured(frames: Tensor, generator: torch.Generator) -> Tensor:
+class _Colours:
     """Each colour becomes a mix of all, around grey."""
-    mix = torch.eye(3) + _MIX * torch.randn(3, 3, generator=generator) / 3**0.5
-    mix = mix * (1 + _MIX * torch.randn(1, generator=generator))
-    offset = 127.5 + _OFFSET * torch.randn(3, generator=generator)
-    made = (frames.float() - 127.5) @ mix.T.to(frames.device) + offset.to(frames.device)
-    return made.round().clamp(0, 255).to(torch.uint8)
+
+    def __init__(self, generator: torch.Generator) -> None:
+        mix = torch.eye(3) + _MIX * torch.randn(3, 3, generator=generator) / 3**0.5
+        self._mix = mix * (1 + _MIX * torch.randn(1, generator=generator))
+        self._offset = 127.5 + _OFFSET * torch.randn(3, generator=generator)
+
+    def of(self, frames: Tensor) -> Tensor:
+        """`[..., 3]` uint8 in these colours."""
+        mix, offset = self._mix.to(frames.device), self._offset.to(frames.device)
+        made = (frames.float() - 127.5) @ mix.T + offset
+        return made.round().clamp(0, 255).to(torch.uint8)

@@ -33,6 +33,8 @@ class ClipWindow:
 
     frames: Tensor
     """[1 + 8k, H, W, 3] uint8"""
+    portraits: Tensor
+    """[K, H, W, 3] uint8 the person at each latent's last frame, as a portrait may show them"""
     masks: Tensor
     """[1 + 8k, 2, H / 4, W / 4] uint8 face and mouth"""
     pcm: Tensor

@@ -13,6 +13,7 @@ from torch import Tensor
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.portrait_pose import SPEECH_CONTROLS
 from mirrorme_training.recipe import DropoutConfig, FlowStageConfig
+from mirrorme_training.speech_shards import VISEME_NAMES
 
 _MIN_AWAY_LATENTS = 2
 """The portrait is of another moment than the chunk by at least so much."""
@@ -126,8 +127,7 @@ def draw_dropped(
     moved: Tensor | None = None,
 ) -> Dropped:  # fmt: skip
     """Draws what is given. Of the controls, groups come and go together, and single ones in them:
-    head, gaze, mouth and the rest, as users give them. Where `moved` `[B]`, all are given that
-    speech does not tell."""
+    head, gaze, mouth and the rest, as users give them. What `moved` `[B, controls]` is given."""
     device = generator.device
 
     def unit(*shape: int) -> Tensor:
@@ -139,7 +139,7 @@ def draw_dropped(
     anything = unit(batch, 1) >= config.controls
     given = by_group & single & anything
     if moved is not None:
-        given = given | (moved[:, None] & _free(model).to(device))
+        given = given | moved
     return Dropped(
         audio=unit(batch) < config.audio,
         hands=(unit(batch) >= config.hands).float(),
@@ -147,16 +147,13 @@ def draw_dropped(
     )
 
 
-def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch, starts: Tensor) -> Tensor:
-    """`[B]`: where the person in the chunks at `starts` is not as at the clip's start, but for what
-    speech moves."""
+def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch) -> Tensor:
+    """`[B, controls]`: what moves in the clips of the chunks and speech does not tell."""
     slots = first.clips[first.rows]
-    num_frames = first.target.shape[1] * FRAMES_PER_LATENT
-    frames = (starts * FRAMES_PER_LATENT)[:, None] + torch.arange(num_frames, device=starts.device)
-    free = _free(model)
-    now = bank["controls"][slots[:, None], frames][..., free].float()
-    start = bank["controls"][slots, :1][..., free].float()
-    return ((now - start).abs() > _AT_REST).flatten(1).any(dim=1)
+    controls = bank["controls"][slots].float()
+    moving = controls.amax(dim=1) - controls.amin(dim=1) > _AT_REST
+    silent = (bank["visemes"][slots] == _SILENCE).all(dim=1)
+    return moving & (_free(model).to(moving.device) | silent[:, None])
 
 
 def _free(model: ModelConfig) -> Tensor:
@@ -178,6 +175,7 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
 _NUM_GROUPS = 5
 _AT_REST = 0.02
 """As far as a control may go and count as not moved."""
+_SILENCE = VISEME_NAMES.index("sil")
 
 
 def _group(control: str) -> int:

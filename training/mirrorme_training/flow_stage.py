@@ -121,7 +121,7 @@ class FlowStage:
         starts = first.starts + depth * length
         moved = None
         if config.tell_movement:
-            moved = moves(self.bank, model.config, first, starts)
+            moved = moves(self.bank, model.config, first)
         dropped = draw_dropped(model.config, config.dropout, len(first.rows), generator, moved)
         motion = noised_motion(first.motion, config, generator)
         with torch.no_grad():

@@ -37,7 +37,7 @@ class LatentClips:
     With K = 1 + window_latents, latent i >= 1 of `latents` is of 8 frames, and latent 0 of the one
     frame before them.
 
-    Fields: `latents` [K, C, h, w], `pictures` [K, C, h, w] of each latent's last frame by itself,
+    Fields: `latents` [K, C, h, w], `pictures` [K, C, h, w] of the portrait at each latent's end,
     `masks` [K, 2, h, w] face and mouth in 0 to 1, `pcm` [N] clean, `controls` [8K, controls] and
     `keypoints` [8K, 2, 21, 3] as the denoiser takes them, `mouth` [8K] opening ratio, `visemes`
     [8K], and, where clips are heard once, `tokens` [K, tokens, C]. Floats are half precision. Audio
@@ -67,8 +67,8 @@ class LatentClips:
             window = vary(window, self._generator(number, 2))
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
             latents = self._vae.encode(to_video(window.frames)[None]).mean[0].transpose(0, 1)
-            every = window.frames[::FRAMES_PER_LATENT, None]
-            pictures = self._vae.encode(to_video(every)).mean[:, :, 0]
+            portraits = to_video(window.portraits[:, None])
+            pictures = self._vae.encode(portraits).mean[:, :, 0]
         masks = token_masks(window.masks, SPATIAL_FACTOR // MASK_STRIDE, FRAMES_PER_LATENT)
         gains = torch.tensor(_MASK_GAINS, device=device)[:, None, None]
         record = {

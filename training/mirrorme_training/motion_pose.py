@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mirrorme_training.motion_exercise import exercise
 from mirrorme_training.motion_gestures import HandMode, hand_motion
 from mirrorme_training.motion_noise import FRAME_RATE, Curve, blinks, drift, holds, smooth
-from mirrorme_training.portrait_pose import CONTROL_INDEX, CONTROLS, DETAILS, Pose
+from mirrorme_training.portrait_pose import BREATH, CONTROL_INDEX, CONTROLS, DETAILS, Pose
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_mouth import mouth_curves
 from mirrorme_training.speech_visemes import SHAPES, VisemeSpan
@@ -42,6 +43,8 @@ class Manner:
     smile: float
     """0 to 1, on average."""
     hands: HandMode
+    exercise: bool = False
+    """True: controls move by chance as well; for clips without speech."""
 
 
 def draw_manner(random: np.random.Generator) -> Manner:
@@ -92,7 +95,10 @@ def make_pose(
     _emote(controls, voice, beats, manner, random)
     _turn_head(controls, voice, beats, manner, random)
     _look(controls, manner, random)
-    breath = _breathe(num_frames, random)
+    controls[:, CONTROL_INDEX[BREATH]] = _breathe(num_frames, random)
+    if manner.exercise:
+        exercise(controls, random)
+    breath = controls[:, CONTROL_INDEX[BREATH]]
     shrug = 0.012 * np.abs(drift(num_frames, 0.3, random)) * manner.head
     sides = 0.008 * np.stack([drift(num_frames, 0.5, random) for _ in range(2)], axis=1)
     hands, shown = hand_motion(manner.hands, voice, beats, random)
@@ -103,7 +109,6 @@ def make_pose(
     return Pose(
         controls=tensor(controls),
         details=tensor(np.clip(details, 0, 1)),
-        breath=tensor(breath),
         shoulders=tensor(shrug[:, None] + sides + 0.01 * breath[:, None]),
         sway=tensor(0.05 * manner.head * drift(num_frames, 0.18, random).clip(-2.2, 2.2)),
         hands=hands,

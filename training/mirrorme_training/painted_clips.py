@@ -188,8 +188,9 @@ def _open(data: Path) -> None:
 def _paint(folder: Path, config: PaintConfig, number: int, close_up: bool) -> Path:
     bank = config.bank(close_up=close_up)
     still = np.random.default_rng([config.seed, number, 2]).random() < config.still
-    manner = PaintManner(config.size_px, config.crop_px, 0.0 if still else config.liveliness)
-    window = _source.painted(number, bank, manner, config.seed)
+    liveliness = 0.0 if still else config.liveliness
+    manner = PaintManner(config.size_px, config.crop_px, liveliness, sway=liveliness)
+    (window,) = _source.painted([number], bank, [manner], config.seed)
     arrays = {f.name: getattr(window, f.name) for f in fields(window)}
     halves = {name: a.half() if a.dtype == torch.float32 else a for name, a in arrays.items()}
     path = _path(folder, number)

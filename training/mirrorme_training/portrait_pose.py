@@ -1,4 +1,4 @@
-"""How the person moves: facial controls by name, mouth details, breath, shoulders and hands."""
+"""How the person moves: controls by name, mouth details, shoulders and hands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ HEAD_CONTROLS = ("head_yaw", "head_pitch", "head_roll")
 picture (roll)."""
 GAZE_CONTROLS = ("gaze_x", "gaze_y")
 """-1 to 1. Positive: towards the picture's right, up."""
-CONTROLS = (*BLENDSHAPES, *HEAD_CONTROLS, *GAZE_CONTROLS)
+BREATH = "breath"
+"""-1 (out) to 1 (in)."""
+CONTROLS = (*BLENDSHAPES, *HEAD_CONTROLS, *GAZE_CONTROLS, BREATH)
 """The order of `Pose.controls`, that of the model's presets. Blendshapes go from 0 to 1."""
 SPEECH_CONTROLS = (
     "jawOpen",
@@ -42,8 +44,6 @@ class Pose(Batched):
     """[B, len(CONTROLS)]"""
     details: Tensor
     """[B, len(DETAILS)]"""
-    breath: Tensor
-    """[B] -1 (out) to 1 (in)."""
     shoulders: Tensor
     """[B, 2] left and right shoulder raised, world units."""
     sway: Tensor
@@ -52,6 +52,11 @@ class Pose(Batched):
     """[B, 2, 21, 3] left and right hand, MediaPipe's keypoints, world units."""
     hand_shown: Tensor
     """[B, 2] 1.0: the hand is drawn."""
+
+    @property
+    def breath(self) -> Tensor:
+        """[B] -1 (out) to 1 (in)."""
+        return self.control(BREATH)
 
     def control(self, name: str) -> Tensor:
         """`[B]` of one control or detail."""
@@ -67,7 +72,6 @@ def rest_pose(num_frames: int) -> Pose:
     return Pose(
         controls=torch.zeros(num_frames, len(CONTROLS)),
         details=torch.zeros(num_frames, len(DETAILS)),
-        breath=torch.zeros(num_frames),
         shoulders=torch.zeros(num_frames, 2),
         sway=torch.zeros(num_frames),
         hands=hands,

@@ -51,6 +51,12 @@ class BankConfig:
     """False: hands stay out of the picture."""
     window_latents: int = 15
     """k of the 1 + 8k frames that are kept of a clip."""
+    still: float = 0.0
+    """Share of clips painted on demand in which little but speech moves, and the hands."""
+    sway: float = 1.0
+    """Of trunk and shoulders, painted on demand: no control tells how they move, but for breath."""
+    bare: float = 0.0
+    """Share of clips with hands, painted on demand, whose portraits show none."""
     vary: bool = False
     """True: clips that come again do so in other colours and cut into chunks elsewhere; wants
     `hear_once`. Costs each window its last latent."""
@@ -98,6 +104,8 @@ class VaeStageConfig:
     """Such a step trains single frames; 0: never."""
     picture_batch: int = 64
     edge_weight: float = 0.5
+    movement_weight: float = 0.0
+    """Of the error of what changes from frame to frame: 0 lets pictures jump between latents."""
     square_weight: float = 0.5
     """Of the squared error, which PSNR measures."""
     face_weight: float = 1.0
@@ -154,8 +162,8 @@ class FlowStageConfig:
     rollout_chunks: int = 0
     """At most so many chunks are made by the model itself before the one that is trained."""
     tell_movement: bool = False
-    """What moves for other reasons than speech is always given as controls, so that what is not
-    given stays as it is in the portrait. False: left to chance."""
+    """What moves in a clip for other reasons than speech is always given as controls, so that what
+    is not given stays as it is in the portrait. False: left to chance."""
     noises_per_chunk: int = 1
     """So many noise levels share what is computed of a chunk's conditions."""
     session_start: float = 0.08

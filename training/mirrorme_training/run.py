@@ -98,7 +98,7 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
         torch.backends.cudnn.benchmark = True
     if (options.folder / STATE_NAME).exists() and not request.resume:
         raise RunError(f"{options.folder} holds a run: give --resume, or another folder")
-    source = _open_data(request)
+    source = _open_data(request, processes.count)
     model, parent = _start_model(request)
     start = model.weights_sha256()
     adapts = request.published.given
@@ -153,8 +153,8 @@ def _silent(_line: str) -> None:
     """Of all processes but the first."""
 
 
-def open_source(folder: Path, device: torch.device) -> ClipSource:
-    """The clips of a folder, whatever made it.
+def open_source(folder: Path, device: torch.device, num_processes: int = 1) -> ClipSource:
+    """The clips of a folder, whatever made it; each process takes every `num_processes`th.
 
     Raises:
         ShardError: the folder holds no whole set of clips.
@@ -163,13 +163,13 @@ def open_source(folder: Path, device: torch.device) -> ClipSource:
         return RecordedClips(folder, device)
     if is_painted(folder):
         return PaintedClips(folder, device)
-    return PaintedOnDemand(ClipStore(folder, device))
+    return PaintedOnDemand(ClipStore(folder, device), num_processes)
 
 
-def _open_data(request: RunRequest) -> ClipSource | ClipStore:
+def _open_data(request: RunRequest, num_processes: int) -> ClipSource | ClipStore:
     if isinstance(request.config, SpeechStageConfig):
         return ClipStore(request.data, request.options.device)
-    return open_source(request.data, request.options.device)
+    return open_source(request.data, request.options.device, num_processes)
 
 
 def _write_whole(path: Path, model: AvatarModel, provenance: Provenance) -> None:

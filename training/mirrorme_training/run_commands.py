@@ -31,17 +31,30 @@ from mirrorme_training.speech_shards import ShardConfig, ShardError, write_shard
     help="Of a clip, at 24 a second; a multiple of 8.",
 )
 @click.option("--clips-per-shard", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--idle", type=click.FloatRange(0, 1), default=0.08, show_default=True)
+@click.option(
+    "--idle",
+    type=click.FloatRange(0, 1),
+    default=0.08,
+    show_default=True,
+    help="Share of clips without speech.",
+)
+@click.option(
+    "--exercised",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of clips without speech in which controls move by chance.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True)
 def speech(
-    clips: int, frames: int, clips_per_shard: int, idle: float, seed: int, workers: int,
-    output: Path,
+    clips: int, frames: int, clips_per_shard: int, idle: float, exercised: float, seed: int,
+    workers: int, output: Path,
 ) -> None:  # fmt: skip
     """Speak the training texts, and make the movement that goes with them. Goes on where it was."""
     try:
-        config = ShardConfig(clips, frames, clips_per_shard, idle, seed)
+        config = ShardConfig(clips, frames, clips_per_shard, idle, exercised, seed)
         for path in write_shards(output, config, workers):
             click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     except (ShardError, SpeechError, ValueError) as error:

@@ -42,6 +42,8 @@ class ShardConfig:
     clips_per_shard: int = 64
     idle: float = 0.08
     """Share of clips without speech."""
+    exercised: float = 0.0
+    """Share of clips without speech in which controls move by chance as well."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,8 +54,10 @@ class ShardConfig:
                 f"num_frames is {self.num_frames}: want a multiple of {FRAMES_PER_LATENT}, "
                 f"at least {4 * FRAMES_PER_LATENT}"
             )
-        if not 0 <= self.idle <= 1:
-            raise ValueError(f"idle is {self.idle}: want 0 to 1")
+        if min(self.idle, self.exercised) < 0 or self.idle + self.exercised > 1:
+            raise ValueError(
+                f"idle is {self.idle} and exercised {self.exercised}: want shares of 1 together"
+            )
 
     @property
     def num_shards(self) -> int:
@@ -134,9 +138,15 @@ def _write_shard(folder: Path, config: ShardConfig, number: int) -> Path:
     from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 
     torch.set_num_threads(1)
-    voices = () if config.idle >= 1 else None
+    voices = () if config.idle + config.exercised >= 1 else None
     generator = ClipGenerator(
-        ClipConfig(config.num_frames, idle=config.idle, voices=voices, augment=None)
+        ClipConfig(
+            config.num_frames,
+            idle=config.idle,
+            exercised=config.exercised,
+            voices=voices,
+            augment=None,
+        )
     )
     first = number * config.clips_per_shard
     last = min(first + config.clips_per_shard, config.num_clips)
@@ -144,7 +154,7 @@ def _write_shard(folder: Path, config: ShardConfig, number: int) -> Path:
     for index in range(first, last):
         clip = generator.make(config.seed * 10_000_000 + index)
         pose = clip.pose
-        trunk = torch.cat([pose.breath[:, None], pose.shoulders, pose.sway[:, None]], dim=1)
+        trunk = torch.cat([pose.shoulders, pose.sway[:, None]], dim=1)
         row = {
             "audio": np.round(clip.clean_audio.clip(-1, 1) * _FULL_SCALE).astype(np.int16),
             "controls": _half(pose.controls),

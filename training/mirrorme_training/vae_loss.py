@@ -36,6 +36,15 @@ def edge_loss(difference: Tensor) -> Tensor:
     return total
 
 
+def movement_loss(difference: Tensor, weights: Tensor) -> Tensor:
+    """Absolute error of the change from a frame to the next; `[B, 3, T, H, W]`."""
+    if difference.shape[2] < 2:
+        return difference.new_zeros(())
+    change = (difference[:, :, 1:] - difference[:, :, :-1]).abs()
+    both = (weights[:, :, 1:] + weights[:, :, :-1]) / 2
+    return (change * both).mean() / both.mean()
+
+
 def kl_divergence(posterior: Posterior) -> Tensor:
     """From the standard normal distribution, a latent number, in nats (Kingma and Welling)."""
     mean, log_variance = posterior.mean.float(), posterior.log_variance.float()

@@ -18,6 +18,7 @@ from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
 from mirrorme_training.vae_loss import (
     edge_loss,
     kl_divergence,
+    movement_loss,
     psnr_db,
     weighted_charbonnier,
     weighted_square,
@@ -112,6 +113,7 @@ class VaeStage:
             weighted_charbonnier(difference, weights)
             + config.square_weight * weighted_square(difference, weights)
             + config.edge_weight * edge_loss(difference)
+            + config.movement_weight * movement_loss(difference, weights)
             + config.kl_weight * kl
         )
         numbers = {"psnr_db": psnr_db(difference.detach()), "kl": kl.detach()}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirrorme_training.evaluation.crop import Window, cut, features, worn
+from mirrorme_training.evaluation.curves import trunk_shifts_px
 from mirrorme_training.evaluation.face_reader import (
     FaceLocator,
     as_float,
@@ -16,7 +17,7 @@ from mirrorme_training.evaluation.face_reader import (
 from mirrorme_training.evaluation.fitting_poses import EYE_CONTROLS, FACE_CONTROLS, control_poses
 from mirrorme_training.evaluation.kernel_ridge import KernelRidge
 from mirrorme_training.portrait_identity import Identity
-from mirrorme_training.portrait_pose import CONTROL_INDEX, HEAD_CONTROLS
+from mirrorme_training.portrait_pose import BREATH, CONTROL_INDEX, HEAD_CONTROLS
 from mirrorme_training.portrait_renderer import render
 
 _BATCH_FRAMES = 256
@@ -31,7 +32,10 @@ _PARTS = {
 
 
 class ControlReader:
-    """Owns the fits for one person. Each fit was shown the other controls moving as well."""
+    """Owns the fits for one person. Each fit was shown the other controls moving as well.
+
+    Breath is not fitted: it is the pixels that the trunk has come up since the first frame.
+    """
 
     def __init__(self, person: Identity, size_px: int, num_poses: int, seed: int = 2) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -62,7 +66,8 @@ class ControlReader:
                 values = self._fits[part](self._features(part, some))
                 for column, name in enumerate(names):
                     found.setdefault(name, []).append(values[:, column])
-        return {name: torch.cat(parts).double().numpy() for name, parts in found.items()}
+        values = {name: torch.cat(parts).double().numpy() for name, parts in found.items()}
+        return {**values, BREATH: -trunk_shifts_px(frames)}
 
     def _fitted(self, part: str, frames: Tensor, controls: Tensor) -> KernelRidge:
         values = controls[:, [CONTROL_INDEX[name] for name in _PARTS[part]]]

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mirrorme_training.motion_noise import FRAME_RATE
 from mirrorme_training.motion_pose import draw_manner, make_pose
-from mirrorme_training.portrait_pose import CONTROLS, HEAD_CONTROLS, Pose, with_controls
+from mirrorme_training.portrait_pose import BREATH, CONTROLS, HEAD_CONTROLS, Pose, with_controls
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_visemes import VISEMES, VisemeSpan
 
 EYE_CONTROLS = tuple(n for n in CONTROLS if n.startswith(("eye", "brow", "gaze")))
-FACE_CONTROLS = tuple(n for n in CONTROLS if n not in EYE_CONTROLS and n not in HEAD_CONTROLS)
+FACE_CONTROLS = tuple(n for n in CONTROLS if n not in (*EYE_CONTROLS, *HEAD_CONTROLS, BREATH))
 JAW_UNDER_CLOSED_LIPS = 0.5
 """Lips at rest are closed: `mouthClose` shows only while the jaw is down."""
 _STRIDE_FRAMES = 5
@@ -82,6 +82,8 @@ def control_reach(name: str) -> tuple[float, float]:
     """Values that a control is swept through: all of a ratio, half of what goes both ways."""
     if name in HEAD_CONTROLS:
         return -15.0, 15.0
+    if name == BREATH:
+        return -1.0, 1.0
     return (-0.5, 0.5) if name.startswith("gaze") else (0.0, 1.0)
 
 

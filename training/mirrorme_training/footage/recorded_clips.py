@@ -163,8 +163,10 @@ class RecordedClips:
         if not bank.hands:
             rows["keypoints"].zero_()
         lead_samples = json.loads(contents["json"])["lead_samples"]
+        frames = _resized(frames.movedim(-1, 1), size_px).movedim(1, -1).contiguous()
         return {
-            "frames": _resized(frames.movedim(-1, 1), size_px).movedim(1, -1).contiguous(),
+            "frames": frames,
+            "portraits": frames[::FRAMES_PER_LATENT],
             "masks": _resized(masks, size_px // MASK_STRIDE),
             "pcm": _heard(contents["flac"], lead_samples, first_latent, bank.window_latents),
             "visemes": torch.full((stop - start,), UNKNOWN_VISEME),

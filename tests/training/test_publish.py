@@ -1,0 +1,56 @@
+"""What is shipped: half precision, and a decoder that was trained beside the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.errors import CheckpointError
+from mirrorme_model.presets import preset
+from mirrorme_training.publish import publish
+
+
+@pytest.fixture
+def whole() -> AvatarModel:
+    config = preset("tiny")
+    vae = dataclasses.replace(config.vae, encoder=None, patch_basis=True)
+    return AvatarModel.random(dataclasses.replace(config, vae=vae), 0)
+
+
+def saved(model: AvatarModel, path: Path, stage: str) -> Path:
+    save_checkpoint(path, model, trained=True, provenance={"stage": stage})
+    return path
+
+
+def test_the_decoder_comes_from_its_own_run(whole: AvatarModel, tmp_path: Path) -> None:
+    hands = saved(whole, tmp_path / "hands.safetensors", "hands")
+    assert whole.vae.decoder is not None
+    with torch.no_grad():
+        for weight in whole.vae.decoder.parameters():
+            weight.add_(0.25)
+        for weight in whole.denoiser.parameters():
+            weight.zero_()
+    decoder = saved(whole, tmp_path / "decoder.safetensors", "vae")
+    publish(hands, tmp_path / "out" / "shipped.safetensors", decoder)
+    shipped = load_checkpoint(tmp_path / "out" / "shipped.safetensors")
+    assert shipped.trained and shipped.provenance["stage"] == "hands"
+    assert shipped.provenance["decoder"] == {"stage": "vae"}
+    made = shipped.model.vae.state_dict()
+    for name, weight in whole.vae.state_dict().items():
+        torch.testing.assert_close(made[name], weight, atol=1e-3, rtol=1e-3)
+    assert any(weight.any() for weight in shipped.model.denoiser.parameters())
+
+
+def test_a_decoder_of_other_latents_is_refused(whole: AvatarModel, tmp_path: Path) -> None:
+    hands = saved(whole, tmp_path / "hands.safetensors", "hands")
+    assert whole.vae.basis is not None
+    with torch.no_grad():
+        whole.vae.basis.weight.mul_(2)
+    decoder = saved(whole, tmp_path / "decoder.safetensors", "vae")
+    with pytest.raises(CheckpointError, match="other latents"):
+        publish(hands, tmp_path / "shipped.safetensors", decoder)
+    assert not (tmp_path / "shipped.safetensors").exists()

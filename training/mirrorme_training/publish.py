@@ -1,0 +1,45 @@
+"""A trained checkpoint as it is shipped: in half precision, with a decoder trained elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.errors import CheckpointError
+
+_DECODER = "decoder."
+
+
+def publish(checkpoint: Path, output: Path, decoder: Path | None = None) -> None:
+    """Writes `checkpoint` to `output`.
+
+    Args:
+        decoder: a checkpoint of stage vae whose VAE's decoder is taken; one that began from the
+            same latents and trained the decoder alone.
+
+    Raises:
+        CheckpointError: a file cannot be read or written, or the two have other latents.
+    """
+    held = load_checkpoint(checkpoint)
+    provenance = held.provenance
+    if decoder is not None:
+        other = load_checkpoint(decoder)
+        own, theirs = held.model.vae.state_dict(), other.model.vae.state_dict()
+        latents = [name for name in own if not name.startswith(_DECODER)]
+        if own.keys() != theirs.keys() or not all(
+            torch.equal(own[name], theirs[name]) for name in latents
+        ):
+            raise CheckpointError(
+                f"{decoder} has other latents than {checkpoint}: want a decoder that was trained "
+                'by train = "decoder" from the same stage vae'
+            )
+        held.model.vae.load_state_dict(theirs)
+        provenance = {**provenance, "decoder": other.provenance}
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(
+            output, held.model, trained=held.trained, provenance=provenance, dtype="float16"
+        )
+    except OSError as error:
+        raise CheckpointError(f"{output} cannot be written: {error}") from error
