@@ -12,7 +12,6 @@ from mirrorme_model.presets import preset
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import (
     PaintedOnDemand,
-    PaintManner,
     cast,
     paint,
     to_pixels,
@@ -22,6 +21,7 @@ from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_batch import draw_chunks, draw_dropped, moves
 from mirrorme_training.latent_clips import LatentClips
+from mirrorme_training.paint_manner import PaintManner
 from mirrorme_training.recipe import BankConfig, DropoutConfig, FlowStageConfig
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_shards import (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mirrorme_training.clip_casting import PaintedOnDemand, PaintManner
+from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow, heard_latents
+from mirrorme_training.paint_manner import PaintManner
 from mirrorme_training.painted_clips import PaintConfig, PaintedClips, write_painted
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech_shards import ShardError

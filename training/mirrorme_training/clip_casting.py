@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
+from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor, nn
 
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
@@ -20,17 +20,9 @@ from mirrorme_training.clip_window import (
     ClipWindow,
     heard_latents,
 )
-from mirrorme_training.portrait_canvas import Canvas
+from mirrorme_training.paint_manner import PaintManner, draw_manner
 from mirrorme_training.portrait_identity import Identity
-from mirrorme_training.portrait_pose import (
-    BREATH,
-    CONTROLS,
-    GAZE_CONTROLS,
-    HEAD_CONTROLS,
-    SPEECH_CONTROLS,
-    Pose,
-    with_controls,
-)
+from mirrorme_training.portrait_pose import Pose
 from mirrorme_training.portrait_renderer import RenderedFrames, render
 from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.recipe import BankConfig, RecipeError
@@ -41,16 +33,6 @@ _GPU_RENDER_FRAMES = 1024
 _PAINTED_TOGETHER = 16
 _LEAD_FRAMES = FRAMES_PER_LATENT - 1
 _LATENTS_PER_S = 3
-_SMILES = ("mouthSmileLeft", "mouthSmileRight")
-_STILL_MOVES = 0.12
-_MOVING_TOGETHER = (
-    HEAD_CONTROLS,
-    GAZE_CONTROLS,
-    ("eyeBlinkLeft", "eyeBlinkRight"),
-    _SMILES,
-    (BREATH,),
-)
-"""In a still clip each of them moves by a small chance all the same."""
 
 
 @dataclass(frozen=True)
@@ -65,59 +47,6 @@ class Casting:
     """0 to 1: where the window is cut."""
     bare: float
     """0 to 1: portraits show no hands if under the bank's share."""
-
-
-@dataclass(frozen=True)
-class PaintManner:
-    """What is painted of a clip."""
-
-    size_px: int
-    """Of the whole picture."""
-    crop_px: int | None = None
-    """As in `PaintConfig`."""
-    liveliness: float = 1.0
-    """As in `PaintConfig`, of all but `moving`."""
-    moving: frozenset[str] = frozenset()
-    """Controls that move in full whatever the liveliness."""
-    sway: float = 1.0
-    """As in `BankConfig`."""
-
-    def calmed(self, pose: Pose) -> Pose:
-        """The pose with less movement than speech makes. A smile stays, but does not change."""
-        names = [
-            name for name in CONTROLS if name not in SPEECH_CONTROLS and name not in self.moving
-        ]
-        less = {name: self.liveliness * pose.control(name) for name in names}
-        for name in _SMILES:
-            if name in less:
-                less[name] = less[name] + (1 - self.liveliness) * pose.control(name).mean()
-        return dataclasses.replace(
-            with_controls(pose, **less),
-            shoulders=self.sway * pose.shoulders,
-            sway=self.sway * pose.sway,
-        )
-
-    def cropped(self, who: Identity) -> tuple[Identity, int]:
-        """The person as seen through the part that is painted, and its side in pixels."""
-        if self.crop_px is None:
-            return who, self.size_px
-        framing = who.framing
-        canvas = Canvas(framing, 1, self.size_px)
-        mouth = torch.stack([torch.zeros_like(framing.center_x), who.mouth.y.flatten()], dim=-1)
-        corner = (canvas.to_pixels(mouth) - self.crop_px / 2)[0] / SPATIAL_FACTOR
-        most = (self.size_px - self.crop_px) // SPATIAL_FACTOR
-        corner = corner.round().clamp(0, most) * SPATIAL_FACTOR
-        share = self.crop_px / self.size_px
-        pixel = framing.view_height / self.size_px
-        view = framing.view_height * share
-        shift = (corner + self.crop_px / 2 - self.size_px / 2) * pixel
-        closer = dataclasses.replace(
-            framing,
-            view_height=view,
-            center_x=framing.center_x + shift[0],
-            center_y=framing.center_y + shift[1],
-        )
-        return dataclasses.replace(who, framing=closer), self.crop_px
 
 
 class PaintedOnDemand:
@@ -156,7 +85,7 @@ class PaintedOnDemand:
             self._asked, self._ahead = asked, {}
         if number not in self._ahead:
             numbers = [number + i * self._stride for i in range(self._together)]
-            manners = [_manner(n, bank, size_px, seed) for n in numbers]
+            manners = [draw_manner(n, bank, size_px, seed) for n in numbers]
             self._ahead = dict(
                 zip(numbers, self.painted(numbers, bank, manners, seed), strict=True)
             )
@@ -251,15 +180,6 @@ def paint(takes: Sequence[tuple[Casting, Pose, PaintManner]]) -> list[RenderedFr
         clips.append(shown[start : start + count])
         start += count
     return clips
-
-
-def _manner(number: int, bank: BankConfig, size_px: int, seed: int) -> PaintManner:
-    random = np.random.default_rng([seed, number, 3])
-    if random.random() >= bank.still:
-        return PaintManner(size_px, sway=bank.sway)
-    moving = [names for names in _MOVING_TOGETHER if random.random() < _STILL_MOVES]
-    together = frozenset(name for names in moving for name in names)
-    return PaintManner(size_px, liveliness=0.0, moving=together, sway=bank.sway)
 
 
 def _without_hands(pose: Pose) -> Pose:

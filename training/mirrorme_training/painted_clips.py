@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from mirrorme_model.vae_config import SPATIAL_FACTOR
 
-from mirrorme_training.clip_casting import PaintedOnDemand, PaintManner, cast
+from mirrorme_training.clip_casting import PaintedOnDemand, cast
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow
+from mirrorme_training.paint_manner import PaintManner
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech_shards import ShardError
 from mirrorme_training.worker_pool import worker_pool
