@@ -18,7 +18,7 @@ from mirrorme_model.config import (
 )
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.log_mel import FEATURE_HOP_SAMPLES, FEATURE_REACH_SAMPLES
-from mirrorme_model.vae_config import demo_vae_config, ltx_vae_config, tiny_vae_config
+from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae_config
 
 PRESETS = ("tiny", "demo", "ltx-2b")
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import VaeConfig, ltx_vae_config, tiny_vae_config
+from mirrorme_model.vae_config import VaeConfig
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
+from mirrorme_model.vae_presets import ltx_vae_config, tiny_vae_config
 
 LINEAR = dataclasses.replace(tiny_vae_config(), encoder=None, decoder=None, patch_basis=True)
 DECODED = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import VaeConfig, demo_vae_config, ltx_vae_config, tiny_vae_config
+from mirrorme_model.vae_config import VaeConfig
+from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae_config
 
 TINY = tiny_vae_config()
 TEMPORAL = replace(

@@ -4,12 +4,8 @@ from dataclasses import replace
 
 import pytest
 from mirrorme_model.errors import ConfigError
-from mirrorme_model.vae_config import (
-    VaeConfig,
-    demo_vae_config,
-    ltx_vae_config,
-    tiny_vae_config,
-)
+from mirrorme_model.vae_config import VaeConfig
+from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae_config
 
 TINY = tiny_vae_config()
 LTX = ltx_vae_config()
@@ -50,6 +46,15 @@ def test_a_window_is_chosen_where_the_decoder_is_not_causal() -> None:
 def test_presets_keep_the_grid(config: VaeConfig) -> None:
     assert config.latent_channels == 128
     assert config.encoder is None or config.encoder.spatial_factor * config.patch_px == 32
+
+
+def test_the_linear_path_goes_into_decoders_of_single_frames_at_its_end() -> None:
+    decoder = demo_vae_config().decoder
+    assert decoder is not None and decoder.linear_input
+    with pytest.raises(ConfigError, match="linear_input wants a causal decoder"):
+        replace(decoder, temporal_kernels=(1, 1, 1, 2))
+    with pytest.raises(ConfigError, match="linear_input wants patch_basis"):
+        replace(TINY, decoder=decoder)
 
 
 @pytest.mark.parametrize(

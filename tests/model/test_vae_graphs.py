@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import demo_vae_config, tiny_vae_config
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
+from mirrorme_model.vae_presets import demo_vae_config, tiny_vae_config
 from torch import nn
 
 from tests.model.test_vae import make_vae, small_ltx

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from mirrorme_model.ltx_keys import UNUSED_SINGLE_FILE_KEYS, vae_keys
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import ltx_vae_config
+from mirrorme_model.vae_presets import ltx_vae_config
 
 from tests.model.published_files import diffusers_vae
 

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from mirrorme_model.anchor import Anchor
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.vae_config import tiny_vae_config
+from mirrorme_model.vae_presets import tiny_vae_config
 from mirrorme_training.anchor_fit import fit_anchor
 from mirrorme_training.basis_fit import fit_basis
 from mirrorme_training.clip_bank import ClipBank, Record
