@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The export counts into the time of the first test that wants it."""
     for item in items:
         if isinstance(item, pytest.Function) and "tiny_export" in item.fixturenames:
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")

@@ -33,14 +33,9 @@ from mirrorme_training.speech_shards import (
 )
 from mirrorme_training.speech_visemes import VisemeSpan
 
-from tests.training.training_runs import IDLE, make_data
+from tests.training.training_runs import IDLE
 
 BANK = BankConfig(num_clips=2, renew_every_steps=3, window_latents=5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

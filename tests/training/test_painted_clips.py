@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,7 @@ from mirrorme_training.painted_clips import PaintConfig, PaintedClips, write_pai
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech_shards import ShardError
 
-from tests.training.training_runs import make_data
-
 CONFIG = PaintConfig(num_clips=4, window_latents=2, size_px=32, close_up=0.5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +64,11 @@ def test_what_was_not_painted_is_named(painted: Path) -> None:
         stored.window(0, dataclasses.replace(bank(0.0), hands=False), 32, 0)
 
 
-def test_missing_clips_are_found_before_training(data: Path, tmp_path: Path) -> None:
-    list(write_painted(tmp_path, data, dataclasses.replace(CONFIG, num_clips=2)))
-    (tmp_path / "clip-000001.npz").unlink()
+def test_missing_clips_are_found_before_training(painted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(painted, tmp_path / "painted")
+    (folder / "clip-000001.npz").unlink()
     with pytest.raises(ShardError, match="clip-000001"):
-        PaintedClips(tmp_path)
+        PaintedClips(folder)
 
 
 def test_a_crop_is_a_part_of_the_whole_picture(data: Path) -> None:
