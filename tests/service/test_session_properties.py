@@ -26,36 +26,50 @@ ACTIONS = st.one_of(
 async def run(gateway: Gateway, actions: list[Any], max_unacked: int) -> Animation:
     seen = Animation()
     call = gateway.stub.StreamAnimate()
-    await call.write(config(include_audio=True, max_unacked_frames=max_unacked))
+    # A call takes one message at a time.
+    writing = asyncio.Lock()
+
+    async def write(request: pb.StreamAnimateRequest) -> None:
+        async with writing:
+            await call.write(request)
+
+    async def acknowledge(frame: int) -> None:
+        async with writing:
+            if not is_finished:
+                await call.write(Request(ack=pb.FrameAck(last_frame_index=frame)))
+
+    await write(config(include_audio=True, max_unacked_frames=max_unacked))
 
     async def read() -> None:
         while not seen.summary:
             response = await call.read()
             seen.take(response)
-            if response.HasField("frames") and not is_finished:
-                last = response.frames.first_frame_index + len(response.frames.frames) - 1
-                await call.write(Request(ack=pb.FrameAck(last_frame_index=last)))
+            if response.HasField("frames"):
+                await acknowledge(
+                    response.frames.first_frame_index + len(response.frames.frames) - 1
+                )
 
     is_finished = False
     reader = asyncio.create_task(read())
     for number, action in enumerate(actions):
         match action:
             case int():
-                await call.write(audio(speech(action, seed=number)))
+                await write(audio(speech(action, seed=number)))
             case "end":
-                await call.write(END_OF_UTTERANCE)
+                await write(END_OF_UTTERANCE)
             case "interrupt":
-                await call.write(Request(interrupt=pb.Interrupt()))
+                await write(Request(interrupt=pb.Interrupt()))
             case ("interrupt after", sample):
-                await call.write(Request(interrupt=pb.Interrupt(after_sample_index=sample)))
+                await write(Request(interrupt=pb.Interrupt(after_sample_index=sample)))
             case "pause":
-                await call.write(Request(pause=pb.Pause()))
+                await write(Request(pause=pb.Pause()))
             case "resume":
-                await call.write(Request(resume=pb.Resume()))
+                await write(Request(resume=pb.Resume()))
             case "yield":
                 await asyncio.sleep(0.01)
-    is_finished = True
-    await call.done_writing()
+    async with writing:
+        is_finished = True
+        await call.done_writing()
     await asyncio.wait_for(reader, 30)
     return seen
 
