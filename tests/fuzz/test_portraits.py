@@ -14,6 +14,7 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_service.errors import InvalidRequest
 from mirrorme_service.picture_decoders import PictureDecoders
 from mirrorme_service.picture_format import PictureLimits
+from mirrorme_service.picture_process import DecoderBounds
 from mirrorme_service.picture_refusal import PictureRefused
 from mirrorme_service.portrait import FittedPortrait, fit_portrait
 from PIL import Image
@@ -70,7 +71,7 @@ def damaged_files(draw: st.DrawFn) -> bytes:
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[PictureDecoders]:
     """One process decodes all, and has not grown by then."""
-    decoders = PictureDecoders()
+    decoders = PictureDecoders(DecoderBounds(max_time_s=600))  # a busy machine is no hang
     for data in FILES[:-1]:
         fit(data, pb.CROP_MODE_PAD, decoders)
     (pid,) = decoders.pids
