@@ -87,12 +87,9 @@ class VideoDecoder(nn.Module):
             x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
         return unpatchify(self._patches(x, timestep), self.patch_px)
 
-    def window(self, latents: Tensor) -> Tensor:
-        """Decodes a chunk: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`."""
-        return unpatchify(self.window_patches(latents), self.patch_px)
-
     def window_patches(self, latents: Tensor, linear: Tensor | None = None) -> Tensor:
-        """As `window`, each square of `patch_px` pixels still in channels (see `unpatchify`).
+        """A chunk, `[B, C, D + Tc + L, h, w]`, to its middle's `8 * Tc` frames, each square of
+        `patch_px` pixels still in channels (see `unpatchify`).
 
         `linear`: the linear path's patches of the chunk, where the config asks for them.
         """

@@ -96,7 +96,7 @@ def test_clips_painted_together_are_those_painted_alone(data: Path) -> None:
 
 
 def test_bare_portraits_show_the_same_person_without_hands(data: Path) -> None:
-    source = PaintedOnDemand(ClipStore(data))
+    source, num_with_hands = PaintedOnDemand(ClipStore(data)), 0
     for number in range(8):
         (window,) = source.painted(
             [number], dataclasses.replace(bank(0.0), bare=1.0), [PaintManner(64)], 0
@@ -104,8 +104,10 @@ def test_bare_portraits_show_the_same_person_without_hands(data: Path) -> None:
         shown = window.frames[::8]
         apart = (window.portraits.int() - shown.int()).abs().amax(dim=-1) > 8
         hands = window.keypoints[7::8, ..., 2].flatten(1).any(dim=1)
-        assert torch.equal(apart.flatten(1).any(dim=1), hands) or not hands.any()
+        assert apart.flatten(1).any(dim=1)[hands].all()
         assert apart.float().mean() < 0.3
+        num_with_hands += int(hands.any())
+    assert num_with_hands
 
 
 def test_less_liveliness_moves_the_head_less_and_the_mouth_as_much(data: Path) -> None:
