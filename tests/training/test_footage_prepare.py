@@ -16,6 +16,7 @@ import webdataset
 from click.testing import CliRunner
 from mirrorme_training.cli import main
 from mirrorme_training.clip_window import UNKNOWN_VISEME, heard_latents
+from mirrorme_training.footage import recorded_clips
 from mirrorme_training.footage.errors import FootageError
 from mirrorme_training.footage.footage_config import FootageConfig
 from mirrorme_training.footage.preparation import find_videos, prepare
@@ -131,6 +132,14 @@ def test_unknown_controls_are_marked_and_known_ones_are_not(dataset: Path) -> No
     controls = RecordedClips(dataset).window(0, BANK, 64, seed=0).controls
     assert controls[:, CONTROL_INDEX["jawOpen"]].isfinite().all()
     assert controls[:, CONTROL_INDEX["browInnerUp"]].isnan().all()
+
+
+def test_footage_prepared_before_a_control_existed_still_trains(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_clips, "CONTROLS", (*CONTROL_INDEX, "comesLater"))
+    controls = RecordedClips(dataset).window(0, BANK, 64, seed=0).controls
+    assert controls.shape[1] == len(CONTROL_INDEX) + 1 and controls[:, -1].isnan().all()
 
 
 def test_windows_can_be_smaller_but_not_larger_nor_longer(dataset: Path) -> None:

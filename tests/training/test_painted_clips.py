@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mirrorme_training.clip_casting import PaintedOnDemand
@@ -69,6 +70,22 @@ def test_missing_clips_are_found_before_training(painted: Path, tmp_path: Path) 
     (folder / "clip-000001.npz").unlink()
     with pytest.raises(ShardError, match="clip-000001"):
         PaintedClips(folder)
+
+
+def test_clips_of_an_earlier_version_are_refused(painted: Path, data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(painted, tmp_path / "painted")
+    with np.load(folder / "clip-000000.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != "portraits"}
+    np.savez(folder / "clip-000000.npz", **arrays)
+    with pytest.raises(ShardError, match="another version"):
+        PaintedClips(folder)
+    shards = shutil.copytree(data, tmp_path / "data")
+    for path in shards.glob("*.npz"):
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        np.savez(path, **{**arrays, "controls": arrays["controls"][..., :-1]})
+    with pytest.raises(ShardError, match="another version"):
+        ClipStore(shards)
 
 
 def test_a_crop_is_a_part_of_the_whole_picture(data: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirrorme_training.portrait_pose import Pose
-from mirrorme_training.speech_shards import data_hash, read_index, shard_path
+from mirrorme_training.portrait_pose import CONTROLS, Pose
+from mirrorme_training.speech_shards import ShardError, data_hash, read_index, shard_path
 
 _FULL_SCALE = 32767.0
 
@@ -20,7 +20,7 @@ class ClipStore:
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         """
         Raises:
-            ShardError: the folder holds no whole set of shards.
+            ShardError: the folder holds no whole set of shards, or one of another version.
         """
         config = read_index(folder)
         self.num_clips = config.num_clips
@@ -33,6 +33,11 @@ class ClipStore:
                 for name in file.files:
                     parts.setdefault(name, []).append(torch.from_numpy(file[name]))
         self._arrays = {name: torch.cat(rows).to(device) for name, rows in parts.items()}
+        if self._arrays["controls"].shape[-1] != len(CONTROLS):
+            raise ShardError(
+                f"{folder} is of another version of `mirrorme-train speech`, with other controls: "
+                "make the shards again"
+            )
 
     @property
     def num_samples(self) -> int:

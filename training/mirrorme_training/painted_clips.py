@@ -120,7 +120,7 @@ class PaintedClips:
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         """
         Raises:
-            ShardError: the folder holds no whole set of painted clips.
+            ShardError: the folder holds no whole set of painted clips, or one of another version.
         """
         try:
             text = (folder / PAINTED_INDEX_NAME).read_text()
@@ -132,6 +132,12 @@ class PaintedClips:
         for number in range(self._config.num_clips):
             if not _path(folder, number).exists():
                 raise ShardError(f"{_path(folder, number)} is missing: paint the clips again")
+        with np.load(_path(folder, 0)) as first:
+            if {f.name for f in fields(ClipWindow)} != set(first.files):
+                raise ShardError(
+                    f"{folder} is of another version of `mirrorme-train paint`: paint the clips "
+                    "again, into another folder"
+                )
         self._folder = folder
         self._device = torch.device(device)
         self._data_hash = hashlib.sha256(text.encode()).hexdigest()

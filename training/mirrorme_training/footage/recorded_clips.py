@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from mirrorme_training.footage.clip_shards import INDEX_NAME, read_index
 from mirrorme_training.footage.errors import FootageError
 from mirrorme_training.footage.footage_config import Framing
 from mirrorme_training.motion_noise import FRAME_RATE
+from mirrorme_training.portrait_pose import CONTROLS
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_shards import ShardError
@@ -159,6 +161,9 @@ class RecordedClips:
                 name: torch.from_numpy(arrays[name][start:stop]).float()
                 for name in ("controls", "keypoints", "mouth")
             }
+        # Prepared by an earlier version, it knows nothing of controls that came later.
+        lacking = len(CONTROLS) - rows["controls"].shape[1]
+        rows["controls"] = nn.functional.pad(rows["controls"], (0, lacking), value=math.nan)
         rows["keypoints"][:_LEAD_FRAMES] = 0
         if not bank.hands:
             rows["keypoints"].zero_()
