@@ -29,6 +29,10 @@ class Compute(Protocol):
         """Makes the current run and all later ones end soon, with EngineUnavailable."""
         ...
 
+    def pool_cpu_s(self) -> float:
+        """CPU time so far of its threads besides the one that calls `run`."""
+        ...
+
 
 def run_joined(
     spec: EngineSpec, compute: Compute, calls: Sequence[Tensors], sizes: Sequence[int]

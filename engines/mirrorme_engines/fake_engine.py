@@ -156,6 +156,10 @@ class _FakeCompute:
         self._aborted = True
         self._faults.release()
 
+    def pool_cpu_s(self) -> float:
+        """See `Compute.pool_cpu_s`: it has none."""
+        return 0.0
+
 
 def _never(_inputs: Tensors) -> bool:
     return False

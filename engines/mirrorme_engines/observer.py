@@ -41,7 +41,7 @@ class BatchRecord:
     num_calls: int
     run_s: float
     cpu_s: float
-    """Of that, CPU time of the thread that ran it; 0 where it failed."""
+    """CPU time that it took on all threads of the engine; 0 where it failed."""
     failed: bool
     """True: the run ended with an error; joined calls are then run again one by one."""
 

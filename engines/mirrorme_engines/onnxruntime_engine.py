@@ -15,6 +15,7 @@ from mirrorme_engines.engine_options import Device, EngineOptions
 from mirrorme_engines.errors import EngineFault, EngineUnavailable, ManifestError
 from mirrorme_engines.manifest import DType, EngineSpec, TensorSpec, engine_sha256
 from mirrorme_engines.observer import EngineObserver
+from mirrorme_engines.pool_threads import with_its_threads
 from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from mirrorme_engines.silent_onnxruntime import (
     ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
@@ -70,7 +71,7 @@ class OnnxRuntimeCompute:
         _check_file(path, spec)
         self._spec = spec
         self._output_names = [tensor.name for tensor in spec.outputs]
-        self._session = _open_session(path, spec, options)
+        self._session, self._pool = with_its_threads(lambda: _open_session(path, spec, options))
         _check_signature(path, spec, self._session)
         self._lock = threading.Lock()
         self._run_options: ort.RunOptions | None = None
@@ -101,6 +102,10 @@ class OnnxRuntimeCompute:
             self._aborted = True
             if self._run_options is not None:
                 self._run_options.terminate = True
+
+    def pool_cpu_s(self) -> float:
+        """See `Compute.pool_cpu_s`."""
+        return self._pool.cpu_s()
 
 
 def _check_file(path: Path, spec: EngineSpec) -> None:

@@ -77,6 +77,10 @@ class TensorRTCompute:
             if not self._running:
                 self._release()
 
+    def pool_cpu_s(self) -> float:
+        """See `Compute.pool_cpu_s`: it has none."""
+        return 0.0
+
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         stream = self._stream
         assert stream is not None

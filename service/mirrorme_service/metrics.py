@@ -74,7 +74,7 @@ class Metrics(IdentityCacheObserver, DecoderObserver):
             "engine_run_seconds", "Duration of an engine's run.", _SHORT_S, "engine"
         )
         self.engine_cpu = counter(
-            "engine_cpu_seconds", "CPU time of an engine's own thread.", "engine"
+            "engine_cpu_seconds", "CPU time of an engine's threads.", "engine"
         )
         self.engine_waiting = gauge("engine_calls_waiting", "Engine calls queued.", "engine")
         self.identity_lookups = counter("identity_lookups", "Portraits sent.", "result")

@@ -91,6 +91,9 @@ class GatedCompute:
         self.inner.abort()
         self.gate.set()
 
+    def pool_cpu_s(self) -> float:
+        return self.inner.pool_cpu_s()
+
 
 class TinyInputs:
     """Of the tiny model: good ones, and those that it fails on."""
