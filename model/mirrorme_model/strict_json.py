@@ -1,4 +1,7 @@
-"""Frozen dataclasses to JSON and back, strictly: nothing unknown, nothing missing, no coercion."""
+"""Frozen dataclasses to JSON and back, strictly: nothing unknown, no coercion.
+
+Only what has a default may be missing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def dump_json(config: Any) -> str:
 
 
 def parse_json(kind: type[T], text: str, where: str) -> T:
-    """Builds `kind` from what `dump_json` wrote. Every field must be there, defaults included.
+    """Builds `kind` from what `dump_json` wrote. Fields without a default must be there.
 
     Args:
         kind: a dataclass.
@@ -73,10 +76,10 @@ def _parse_tuple(args: tuple[Any, ...], value: list[Any], where: str) -> tuple[A
 def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}: want an object")
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(value.keys() - fields):
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(value.keys() - fields.keys()):
         raise ConfigError(f"{where} has unknown settings: {', '.join(unknown)}")
-    if missing := sorted(fields - value.keys()):
+    if missing := sorted(n for n in fields.keys() - value.keys() if not _has_default(fields[n])):
         raise ConfigError(f"{where} lacks settings: {', '.join(missing)}")
     hints = get_type_hints(kind)
     settings = {key: _parse(hints[key], item, f"{where}.{key}") for key, item in value.items()}
@@ -86,3 +89,9 @@ def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    """True: a file of a version that did not have the setting yet means the default."""
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing

@@ -76,6 +76,13 @@ def test_missing_settings_are_refused_by_name() -> None:
         ModelConfig.from_json(json.dumps(document))
 
 
+def test_settings_that_an_earlier_version_did_not_have_are_the_defaults() -> None:
+    document = json.loads(preset("demo").to_json())
+    del document["vae"]["decoder"]["linear_input"]
+    decoder = ModelConfig.from_json(json.dumps(document)).vae.decoder
+    assert decoder is not None and not decoder.linear_input
+
+
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(ConfigError, match="config is not JSON"):
         ModelConfig.from_json("{")
