@@ -91,9 +91,14 @@ class IdleMotion:
         return None
 
     def _blink(self, frame: int) -> float:
-        period, at = divmod(frame, _BLINK_PERIOD_FRAMES)
+        """Within one chunk: models shut eyes by halves that shut in two chunks."""
+        period = frame // _BLINK_PERIOD_FRAMES
         draw = _drawn(self._seed, _BLINK_STREAM, period)[0]
-        into = at - int(draw * (_BLINK_PERIOD_FRAMES - len(_BLINK_SHAPE)))
+        length = self._clock.chunk_frames
+        spare = max(0, _BLINK_PERIOD_FRAMES - 2 * length)
+        earliest = period * _BLINK_PERIOD_FRAMES + int(draw * spare)
+        chunk = -(-earliest // length)
+        into = frame - chunk * length - (length - len(_BLINK_SHAPE) + 1) // 2
         return _BLINK_SHAPE[into] if 0 <= into < len(_BLINK_SHAPE) else 0.0
 
     def _wave(self, name: str, frame: int) -> float:

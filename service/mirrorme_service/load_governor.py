@@ -18,11 +18,11 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 
 Level: TypeAlias = pb.DegradationLevel
 
-# A chunk is begun as long before its time as the slowest tenth of the last ones took, and this. All
-# of it is latency.
+# A chunk is begun as long before its time as the slowest tenth of the last ones took, and this.
+# All of it is latency.
 _NUM_REMEMBERED = 60
-_MARGIN = 1.1
-_MARGIN_S = 0.03
+_SLOW_SHARE = 0.9
+_MARGIN_S = 0.015
 _MAX_LEAD_CHUNKS = 3
 
 _LATE_CHUNKS = 3
@@ -55,12 +55,12 @@ class LoadGovernor:
     @property
     def lead_s(self) -> float:
         """How long before its time a chunk is begun."""
-        return min(_MARGIN * self._quantile_s(0.9) + _MARGIN_S, _MAX_LEAD_CHUNKS * self._chunk_s)
+        return min(self._quantile_s(_SLOW_SHARE) + _MARGIN_S, _MAX_LEAD_CHUNKS * self._chunk_s)
 
     @property
     def shortest_lead_s(self) -> float:
         """How long before its time a chunk is begun that waits for its audio."""
-        return min(self._quantile_s(0.9), self.lead_s)
+        return min(self._quantile_s(_SLOW_SHARE), self.lead_s)
 
     @property
     def reason(self) -> str:

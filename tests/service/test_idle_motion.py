@@ -64,3 +64,13 @@ def test_what_a_client_gives_is_left_alone() -> None:
     values, weights = moved(speech=False, given="head_yaw")
     assert (values["head_yaw"] == np.float32(0.3)).all() and (weights["head_yaw"] == 1).all()
     assert weights["breath"].max() == 1
+
+
+def test_each_blink_lies_within_a_chunk() -> None:
+    values, _ = moved(speech=True)
+    chunk_frames = MediaClock.of(fake_manifest()).chunk_frames
+    shut = values["eyeBlinkLeft"].reshape(NUM_CHUNKS, chunk_frames)
+    blinking = shut[shut.any(axis=1)]
+    starts = np.flatnonzero(shut.any(axis=1)) * chunk_frames // 90
+    assert starts.tolist() == list(range(len(blinking))), "one in each stretch of 90 frames"
+    assert (blinking.max(axis=1) == 1).all() and ((blinking > 0).sum(axis=1) == 5).all()
