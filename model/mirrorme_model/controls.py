@@ -41,6 +41,15 @@ class ControlEmbedding(nn.Module):
         features = features.reshape(features.shape[0], -1, self.hidden.in_features)
         return self.output(nn.functional.silu(self.hidden(features.to(self.hidden.weight))))
 
+    @torch.no_grad()
+    def amplify(self, gain: float) -> None:
+        """Makes what given controls add `gain` times as much. What is embedded where none is given
+        stays: the embedding is extrapolated away from it, as classifier-free guidance (Ho and
+        Salimans, 2022) does with a network's output, at no cost for each step."""
+        none_given = self.output.weight @ nn.functional.silu(self.hidden.bias)
+        self.output.weight.mul_(gain)
+        self.output.bias.add_((1 - gain) * none_given)
+
 
 class GuidanceEmbedding(nn.Module):
     """The strength of distilled guidance; the last layer starts at zero."""

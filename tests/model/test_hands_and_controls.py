@@ -84,6 +84,19 @@ def test_a_control_given_as_zero_is_given(controls: ControlEmbedding) -> None:
     assert changed[0] == 0 and changed[1] > 1e-3
 
 
+@torch.no_grad()
+def test_amplified_controls_do_more_and_none_given_do_the_same(controls: ControlEmbedding) -> None:
+    torch.nn.init.normal_(controls.output.bias)
+    count = len(preset("tiny").controls.controls)
+    values, weights = torch.rand(1, 8, count), torch.zeros(1, 8, count)
+    absent = controls(values, weights)
+    given = controls(values, torch.ones(1, 8, count))
+    controls.amplify(1.5)
+    torch.testing.assert_close(controls(values, weights), absent)
+    amplified = controls(values, torch.ones(1, 8, count))
+    torch.testing.assert_close(amplified - absent, 1.5 * (given - absent))
+
+
 def test_controls_are_scaled_by_their_range(controls: ControlEmbedding) -> None:
     names = [control.name for control in preset("tiny").controls.controls]
     assert controls.scale[names.index("jawOpen")] == 1

@@ -45,6 +45,17 @@ def test_the_decoder_comes_from_its_own_run(whole: AvatarModel, tmp_path: Path) 
     assert any(weight.any() for weight in shipped.model.denoiser.parameters())
 
 
+def test_controls_are_amplified_and_the_card_says_so(whole: AvatarModel, tmp_path: Path) -> None:
+    hands = saved(whole, tmp_path / "hands.safetensors", "hands")
+    publish(hands, tmp_path / "shipped.safetensors", control_gain=1.5)
+    shipped = load_checkpoint(tmp_path / "shipped.safetensors")
+    assert shipped.provenance == {"stage": "hands", "control_gain": 1.5}
+    before, after = (m.denoiser.control_embedding for m in (whole, shipped.model))
+    torch.testing.assert_close(
+        after.output.weight, 1.5 * before.output.weight, atol=1e-3, rtol=1e-3
+    )
+
+
 def test_a_decoder_of_other_latents_is_refused(whole: AvatarModel, tmp_path: Path) -> None:
     hands = saved(whole, tmp_path / "hands.safetensors", "hands")
     assert whole.vae.basis is not None

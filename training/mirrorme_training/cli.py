@@ -94,14 +94,21 @@ def preview(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint of a stage vae that trained the decoder of the same latents.",
 )
-def publish(checkpoint: Path, output: Path, decoder: Path | None) -> None:
+@click.option(
+    "--control-gain",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Make given controls do so many times as much, where they do less than they are asked.",
+)
+def publish(checkpoint: Path, output: Path, decoder: Path | None, control_gain: float) -> None:
     """Write a CHECKPOINT in half precision, as it is shipped."""
     from mirrorme_model.errors import CheckpointError
 
     from mirrorme_training.publish import publish as write
 
     try:
-        write(checkpoint, output, decoder)
+        write(checkpoint, output, decoder, control_gain)
     except CheckpointError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

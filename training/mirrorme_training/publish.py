@@ -1,4 +1,4 @@
-"""A trained checkpoint as it is shipped: in half precision, with a decoder trained elsewhere."""
+"""A trained checkpoint as it is shipped: in half precision, with what was made beside training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from mirrorme_model.errors import CheckpointError
 _DECODER = "decoder."
 
 
-def publish(checkpoint: Path, output: Path, decoder: Path | None = None) -> None:
+def publish(
+    checkpoint: Path, output: Path, decoder: Path | None = None, control_gain: float = 1.0
+) -> None:
     """Writes `checkpoint` to `output`.
 
     Args:
         decoder: a checkpoint of stage vae whose VAE's decoder is taken; one that began from the
             same latents and trained the decoder alone.
+        control_gain: of `ControlEmbedding.amplify`, for weights that do less than they are asked.
 
     Raises:
         CheckpointError: a file cannot be read or written, or the two have other latents.
@@ -36,6 +39,9 @@ def publish(checkpoint: Path, output: Path, decoder: Path | None = None) -> None
             )
         held.model.vae.load_state_dict(theirs)
         provenance = {**provenance, "decoder": other.provenance}
+    if control_gain != 1.0:
+        held.model.denoiser.control_embedding.amplify(control_gain)
+        provenance = {**provenance, "control_gain": control_gain}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(
