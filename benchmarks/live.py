@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from gateway_process import Gateway, running_gateway
-from machine import busy_cores, refuse_if_busy
+from machine import StolenTime, busy_cores, refuse_if_busy
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client import jpeg, rgb24
 from mirrorme_client.bench.caller import Caller, CallPlan
@@ -72,7 +72,9 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Measured]:
             await run_load(gateway.client, replace(plan, seconds=WARM_UP_S), TalkStyle(), 1)
             for part in arguments.only:
                 print(f"{datetime.now():%H:%M:%S} {part}", flush=True)
+                stolen = StolenTime()
                 figures[part] = await PARTS[part](gateway, plan, arguments)
+                figures[part]["stolen_share"] = round(stolen.share(), 4)
     return figures
 
 

@@ -37,6 +37,18 @@ def busy_cores() -> float:
     return (_cpu_seconds() - before) / (time.perf_counter() - start_s)
 
 
+class StolenTime:
+    """What the host of a virtual machine takes of its cores' time from now on."""
+
+    def __init__(self) -> None:
+        self._start_s, self._before_s = time.perf_counter(), _stolen_seconds()
+
+    def share(self) -> float:
+        """Of the time that all cores have had since."""
+        wall_s = time.perf_counter() - self._start_s
+        return (_stolen_seconds() - self._before_s) / (wall_s * (os.cpu_count() or 1))
+
+
 def refuse_if_busy(cores: float) -> None:
     """Ends the program if so many cores were in use before it measured: its figures say nothing."""
     if cores > MAX_BUSY_CORES:
@@ -66,8 +78,18 @@ def _processor() -> str:
 
 def _cpu_seconds() -> float:
     """Of all programs since the machine started: user, nice and system time."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK")
+    return sum(_clock_ticks()[:3]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stolen_seconds() -> float:
+    """Of all cores since the machine started: they had work, and the host did something else."""
+    return _clock_ticks()[7] / os.sysconf("SC_CLK_TCK")
+
+
+def _clock_ticks() -> list[int]:
+    """Of all cores together, by what they did, as `proc_stat(5)` lists it."""
+    line = Path("/proc/stat").read_text().split("\n", 1)[0]
+    return [int(field) for field in line.split()[1:]]
 
 
 def _commit() -> str:
