@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 RESULTS = Path(__file__).parent / "results"
 MAX_BUSY_CORES = 0.2
 
@@ -41,12 +43,13 @@ class StolenTime:
     """What the host of a virtual machine takes of its cores' time from now on."""
 
     def __init__(self) -> None:
-        self._start_s, self._before_s = time.perf_counter(), _stolen_seconds()
+        self._start_s, self._before_s = time.perf_counter(), psutil.cpu_times().steal
 
     def share(self) -> float:
         """Of the time that all cores have had since."""
         wall_s = time.perf_counter() - self._start_s
-        return (_stolen_seconds() - self._before_s) / (wall_s * (os.cpu_count() or 1))
+        stolen_s = psutil.cpu_times().steal - self._before_s
+        return stolen_s / (wall_s * (psutil.cpu_count() or 1))
 
 
 def refuse_if_busy(cores: float) -> None:
@@ -78,18 +81,8 @@ def _processor() -> str:
 
 def _cpu_seconds() -> float:
     """Of all programs since the machine started: user, nice and system time."""
-    return sum(_clock_ticks()[:3]) / os.sysconf("SC_CLK_TCK")
-
-
-def _stolen_seconds() -> float:
-    """Of all cores since the machine started: they had work, and the host did something else."""
-    return _clock_ticks()[7] / os.sysconf("SC_CLK_TCK")
-
-
-def _clock_ticks() -> list[int]:
-    """Of all cores together, by what they did, as `proc_stat(5)` lists it."""
-    line = Path("/proc/stat").read_text().split("\n", 1)[0]
-    return [int(field) for field in line.split()[1:]]
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
 
 
 def _commit() -> str:
