@@ -44,6 +44,24 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class OnnxFile:
+    """A graph on disk."""
+
+    file: str
+    """Relative to the manifest."""
+    sha256: str
+    """Of the file, and of its external data if it has any: see `engine_sha256`."""
+
+    def __post_init__(self) -> None:
+        """Refuses paths that lead elsewhere, and what is no hash."""
+        file = PurePosixPath(self.file)
+        if file.is_absolute() or ".." in file.parts or not file.name:
+            raise ManifestError(f"file is {self.file!r}: want a path inside the manifest's folder")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ManifestError(f"sha256 is {self.sha256!r}: want 64 hexadecimal digits")
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """One engine."""
 
@@ -51,22 +69,22 @@ class EngineSpec:
     """Unique; the folder of the engine, and its Triton model name."""
     role: Role
     file: str
-    """ONNX file, relative to the manifest."""
+    """ONNX file in float32, relative to the manifest."""
     sha256: str
-    """Of the file, and of its external data if it has any: see `engine_sha256`."""
+    """As in `OnnxFile`."""
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     num_steps: int | None = None
     """Denoising steps inside the graph; None for other roles."""
+    cpu: OnnxFile | None = None
+    """The same in 8 bits, which CPUs run instead; it lies beside `file`."""
 
     def __post_init__(self) -> None:
         """Refuses what no engine can be."""
-        file = PurePosixPath(self.file)
-        if file.is_absolute() or ".." in file.parts or not file.name:
-            raise ManifestError(f"file is {self.file!r}: want a path inside the manifest's folder")
-        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            raise ManifestError(f"sha256 is {self.sha256!r}: want 64 hexadecimal digits")
+        exact = OnnxFile(self.file, self.sha256)
+        if self.cpu and PurePosixPath(self.cpu.file).parent != PurePosixPath(exact.file).parent:
+            raise ManifestError(f"cpu.file is {self.cpu.file!r}: want it beside {self.file}")
         if self.max_batch_size < 1:
             raise ManifestError(f"max_batch_size is {self.max_batch_size}: want at least 1")
         if (self.num_steps is None) == (self.role == "denoiser"):
@@ -75,6 +93,16 @@ class EngineSpec:
             names = [tensor.name for tensor in getattr(self, key)]
             if not names or len(set(names)) != len(names):
                 raise ManifestError(f"{key} is {names}: want at least one, with unique names")
+
+    @property
+    def onnx_files(self) -> tuple[OnnxFile, ...]:
+        """All that are there."""
+        exact = OnnxFile(self.file, self.sha256)
+        return (exact, self.cpu) if self.cpu else (exact,)
+
+    def onnx_file(self, *, on_cpu: bool) -> OnnxFile:
+        """The one to run."""
+        return self.onnx_files[-1 if on_cpu else 0]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mirrorme_engines.compute import run_joined
 from mirrorme_engines.engine import Tensors
 from mirrorme_engines.engine_options import Device, EngineOptions
 from mirrorme_engines.errors import EngineFault, EngineUnavailable, ManifestError
-from mirrorme_engines.manifest import DType, EngineSpec, TensorSpec, engine_sha256
+from mirrorme_engines.manifest import DType, EngineSpec, OnnxFile, TensorSpec, engine_sha256
 from mirrorme_engines.observer import EngineObserver
 from mirrorme_engines.pool_threads import with_its_threads
 from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
@@ -67,8 +67,9 @@ class OnnxRuntimeCompute:
     """Owns one inference session with its own thread pool."""
 
     def __init__(self, folder: Path, spec: EngineSpec, options: EngineOptions) -> None:
-        path = folder / spec.file
-        _check_file(path, spec)
+        onnx = spec.onnx_file(on_cpu=options.device == "cpu")
+        path = folder / onnx.file
+        _check_file(path, onnx)
         self._spec = spec
         self._output_names = [tensor.name for tensor in spec.outputs]
         self._session, self._pool = with_its_threads(lambda: _open_session(path, spec, options))
@@ -108,15 +109,15 @@ class OnnxRuntimeCompute:
         return self._pool.cpu_s()
 
 
-def _check_file(path: Path, spec: EngineSpec) -> None:
+def _check_file(path: Path, onnx: OnnxFile) -> None:
     try:
         found = engine_sha256(path)
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
-    if found != spec.sha256:
+    if found != onnx.sha256:
         raise ManifestError(
             f"{path} is not the file that the manifest describes: its sha256 is {found}, the "
-            f"manifest's {spec.sha256}; run `make export` again"
+            f"manifest's {onnx.sha256}; run `make export` again"
         )
 
 

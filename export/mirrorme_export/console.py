@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from mirrorme_export.cpu_int8 import Int8Report
 from mirrorme_export.exporter import Export
 from mirrorme_export.parity import ParityReport
 
@@ -45,3 +46,14 @@ def engine_table(export: Export) -> Table:
             ", ".join(f"{tensor.name} {list(tensor.dims)}" for tensor in spec.outputs),
         )
     return table
+
+
+def int8_line(report: Int8Report) -> str:
+    """Whether CPUs run 8 bits."""
+    found = f"{report.psnr_db:.1f} dB from float32 (at least {report.limit_db:g})"
+    if report.passed:
+        return f"{report.engine} in 8 bits for CPUs: {found}"
+    return (
+        f"[bold yellow]{report.engine} in 8 bits is {found}, rows of a batch differ by "
+        f"{report.joined_error:g} levels: CPUs run float32.[/]"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from mirrorme_engines.manifest import EngineSpec, Manifest
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.model_weights import ModelWeights
 
+from mirrorme_export.cpu_int8 import quantise_decoder
 from mirrorme_export.describe import describe_engine, describe_model, engine_file
 from mirrorme_export.engine_graphs import EngineGraph, engine_graphs
 from mirrorme_export.errors import ParityError
@@ -22,6 +24,7 @@ from mirrorme_export.parity import (
     ParityRow,
     measure_parity,
 )
+from mirrorme_export.session_player import load_samples
 from mirrorme_export.staging import staged
 from mirrorme_export.streamed_graphs import streamed_graphs
 
@@ -50,6 +53,7 @@ def export_model(
     max_batch_size: int = 8,
     other_steps: tuple[int, ...] = (),
     measure: Measure | None = measure_parity,
+    calibration: Path | None = None,
 ) -> Export:
     """Writes engines, `manifest.json` and `parity.json` to the folder `target`, all or nothing.
 
@@ -62,6 +66,8 @@ def export_model(
         other_steps: numbers of steps of further denoisers.
         measure: compares an exported file with its graph. None: nothing is compared, and the report
             says so.
+        calibration: folder of portraits and speech, with which a decoder in 8 bits is made for
+            CPUs, unless it is too far from the one in float32. None: there is none.
 
     Raises:
         ParityError: an engine is off. The report is left at `failed_parity_path(target)`.
@@ -95,8 +101,14 @@ def export_model(
             manifest = describe_model(
                 model.config, weights_sha256, trained=trained, engines=tuple(specs)
             )
-            report.save(folder / PARITY_FILE)
             manifest.save(folder)
+        if calibration is not None:
+            with step("quantise decoder for CPUs"):
+                samples = load_samples(calibration, manifest)
+                manifest, int8 = quantise_decoder(folder, manifest, samples)
+                manifest.save(folder)
+                report = dataclasses.replace(report, int8=int8)
+        report.save(folder / PARITY_FILE)
     failed.unlink(missing_ok=True)
     return Export(target, manifest, report)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mirrorme_export.weights import PublishedFiles, Shape
 
 PRESETS = ("tiny", "demo", "ltx-2b")
+CPU_PRECISIONS = ("fp32", "int8")
 WEIGHTS = Path("weights")
+EXAMPLES = Path("examples")
 
 
 @click.command("onnx", context_settings={"show_default": True})
@@ -78,6 +80,17 @@ WEIGHTS = Path("weights")
     help="Also export a cheaper denoiser of so many steps. May be given again.",
 )
 @click.option(
+    "--cpu-precision",
+    type=click.Choice(CPU_PRECISIONS),
+    help="int8: also a decoder in 8 bits, which CPUs run instead.  "
+    "[default: int8 for demo where examples/ is, else fp32]",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="For int8: portraits (png, jpg) and speech (16 kHz mono WAV).  [default: examples/]",
+)
+@click.option(
     "--no-compare",
     is_flag=True,
     help="Do not compare engines with torch, which takes ltx-2b many minutes; parity.json says so.",
@@ -99,6 +112,8 @@ def onnx_command(
     size: str | None,
     chunk_latents: int | None,
     also_steps: tuple[int, ...],
+    cpu_precision: str | None,
+    calibration: Path | None,
     no_compare: bool,
     max_batch_size: int,
 ) -> None:
@@ -118,7 +133,7 @@ def onnx_command(
     # torch takes seconds to import: not for --help or a wrong option.
     from mirrorme_model.errors import ModelError
 
-    from mirrorme_export.console import engine_table, parity_table
+    from mirrorme_export.console import engine_table, int8_line, parity_table
     from mirrorme_export.errors import ExportError, ParityError
     from mirrorme_export.exporter import export_model
     from mirrorme_export.parity import measure_parity
@@ -148,6 +163,7 @@ def onnx_command(
             max_batch_size=max_batch_size,
             other_steps=also_steps,
             measure=None if no_compare else measure_parity,
+            calibration=_calibration(preset, cpu_precision, calibration),
         )
     except ParityError as error:
         console.print(parity_table(error.report))
@@ -157,6 +173,8 @@ def onnx_command(
     if export.parity.rows:
         console.print(parity_table(export.parity))
     console.print(engine_table(export))
+    if export.parity.int8:
+        console.print(int8_line(export.parity.int8))
     if not trained:
         told = (
             "There is no trained adapter: these engines do not follow speech."
@@ -202,6 +220,23 @@ def _open_model(
         if large:
             return weights.large_random_model(preset, shape, seed), False
         return weights.random_model(preset, shape, seed), False
+
+
+def _calibration(preset: str, cpu_precision: str | None, folder: Path | None) -> Path | None:
+    """What the decoder is quantised with; None: it is not."""
+    given = folder or (EXAMPLES if EXAMPLES.is_dir() else None)
+    match cpu_precision:
+        case "int8" if given is None:
+            raise click.UsageError(
+                "--cpu-precision int8 wants portraits and speech: say --calibration FOLDER"
+            )
+        case "fp32" if folder is not None:
+            raise click.UsageError("--calibration is for --cpu-precision int8.")
+        case "int8":
+            return given
+        case None if preset == "demo" or folder is not None:
+            return given
+    return None
 
 
 def _parse_size(size: str | None) -> tuple[int | None, int | None]:

@@ -14,6 +14,7 @@ from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from mirrorme_engines.silent_onnxruntime import ort_errors
 from numpy.typing import NDArray
 
+from mirrorme_export.cpu_int8 import Int8Report
 from mirrorme_export.engine_graphs import EngineGraph
 
 PARITY_FILE = "parity.json"
@@ -54,10 +55,12 @@ class ParityReport:
     rows: tuple[ParityRow, ...]
     not_compared: tuple[str, ...] = ()
     """Engines that nobody looked at."""
+    int8: Int8Report | None = None
+    """Of the decoder in 8 bits; None: there is none."""
 
     @property
     def passed(self) -> bool:
-        """All that was compared is within its limits."""
+        """All that was compared with torch is within its limits."""
         return all(row.passed for row in self.rows)
 
     def save(self, path: Path) -> None:
@@ -70,6 +73,8 @@ class ParityReport:
         document: dict[str, object] = {"passed": self.passed, "rows": rows}
         if self.not_compared:
             document["not_compared"] = list(self.not_compared)
+        if self.int8:
+            document["int8"] = dataclasses.asdict(self.int8) | {"passed": self.int8.passed}
         path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 

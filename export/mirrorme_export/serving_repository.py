@@ -84,18 +84,25 @@ def make_repository(
 
 
 def _copy(source: Path, manifest: Manifest, folder: Path) -> None:
-    for spec in manifest.engines:
-        copied = folder / spec.file
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", EXTERNAL_DATA_SUFFIX):
-            file = source / f"{spec.file}{suffix}"
-            if file.exists():
-                shutil.copyfile(file, copied.with_name(file.name))
+    for name in _onnx_files(manifest):
+        if (source / name).exists():
+            copied = folder / name
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, copied)
     shutil.copyfile(source / MANIFEST_FILE, folder / MANIFEST_FILE)
 
 
 def _drop_onnx(folder: Path, manifest: Manifest) -> None:
     """The plans hold the weights; gigabytes need not lie on a server's disk twice."""
-    for spec in manifest.engines:
-        for suffix in ("", EXTERNAL_DATA_SUFFIX):
-            (folder / f"{spec.file}{suffix}").unlink(missing_ok=True)
+    for name in _onnx_files(manifest):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _onnx_files(manifest: Manifest) -> list[str]:
+    """Those that may be there, with their weights."""
+    return [
+        f"{onnx.file}{suffix}"
+        for spec in manifest.engines
+        for onnx in spec.onnx_files
+        for suffix in ("", EXTERNAL_DATA_SUFFIX)
+    ]

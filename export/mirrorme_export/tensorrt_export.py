@@ -27,12 +27,12 @@ from mirrorme_export.errors import InvalidRequest
 from mirrorme_export.plan_cache import PlanCache, install_plan, write_durably
 from mirrorme_export.precision_choice import PrecisionChoice, choose_precision, save_lowered
 from mirrorme_export.precision_graph import Level
+from mirrorme_export.session_player import Sample, load_samples
 from mirrorme_export.tensorrt_builder import BuiltPlan, build_plan, can_deserialize
 from mirrorme_export.tensorrt_errors import TensorRTUnavailable
 from mirrorme_export.tensorrt_fp8 import Fp8Choice, choose_fp8, save_fp8
 from mirrorme_export.tensorrt_progress import Progress
 from mirrorme_export.tensorrt_report import PlanRow, TensorRTReport
-from mirrorme_export.tensorrt_session import Sample, load_samples
 from mirrorme_export.tensorrt_target import (
     Device,
     TensorRTOptions,

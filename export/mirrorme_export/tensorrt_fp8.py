@@ -22,6 +22,14 @@ from numpy.typing import NDArray
 
 from mirrorme_export.precision_choice import MAX_EMBEDDED_BYTES
 from mirrorme_export.precision_graph import Level, lower_precision
+from mirrorme_export.session_player import (
+    Inputs,
+    Played,
+    Sample,
+    SessionPlayer,
+    open_session,
+    psnr_db,
+)
 from mirrorme_export.tensorrt_errors import PrecisionError
 from mirrorme_export.tensorrt_fp8_graph import (
     LARGEST,
@@ -31,7 +39,6 @@ from mirrorme_export.tensorrt_fp8_graph import (
     spare_blocks,
     weight_arrays,
 )
-from mirrorme_export.tensorrt_session import Inputs, Played, Sample, SessionPlayer, open_session
 
 MAX_RELATIVE_ERROR = 0.05
 """Root mean square of the latents' error over that of fp32's."""
@@ -221,12 +228,6 @@ def _measure(
         max_abs_error=float(np.abs(error).max()),
         psnr_db=psnr_db(want.frames, own.frames),
     )
-
-
-def psnr_db(want: NDArray[np.uint8], got: NDArray[np.uint8]) -> float:
-    """Peak signal to noise ratio of pictures; 100 where they are equal."""
-    mean_square = np.square(want.astype(np.float64) - got).mean()
-    return 100.0 if mean_square == 0 else float(10 * np.log10(255**2 / mean_square))
 
 
 def _latents(session: ort.InferenceSession, call: Inputs) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
         path = folder / _parameter(config, "onnx_file")
-        want = _parameter(config, "mirrorme_engine_sha256")
+        want = _parameter(config, "onnx_sha256")
         got = _digest(path)
         if got != want:
             raise pb_utils.TritonModelException(

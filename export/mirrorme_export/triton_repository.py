@@ -20,7 +20,7 @@ from typing import Literal, assert_never, get_args
 
 from google.protobuf import text_format
 from mirrorme_engines.errors import ManifestError
-from mirrorme_engines.manifest import DType, EngineSpec, Manifest, TensorSpec
+from mirrorme_engines.manifest import DType, EngineSpec, Manifest, OnnxFile, TensorSpec
 from mirrorme_engines.tensorrt_plan import check_plan, plan_file
 from tritonclient.grpc import model_config_pb2
 
@@ -120,7 +120,8 @@ def model_config(
     Raises:
         ManifestError: the engine's file does not lie where Triton looks for it.
     """
-    version, file = model_version(spec)
+    onnx = spec.onnx_file(on_cpu=options.device == "cpu" or options.platform == "python")
+    version, file = model_version(spec.name, onnx)
     config = model_config_pb2.ModelConfig(
         name=spec.name,
         max_batch_size=spec.max_batch_size,
@@ -147,6 +148,7 @@ def model_config(
             config.backend = "python"
             config.default_model_filename = "model.py"
             config.parameters["onnx_file"].string_value = file
+            config.parameters["onnx_sha256"].string_value = onnx.sha256
             config.parameters["threads"].string_value = str(options.threads)
         case _:
             assert_never(options.platform)
@@ -184,12 +186,12 @@ def identity_parameters(manifest: Manifest, spec: EngineSpec) -> dict[str, str]:
     }
 
 
-def model_version(spec: EngineSpec) -> tuple[int, str]:
-    """Version number and file name out of `<name>/<version>/<file>`."""
-    match PurePosixPath(spec.file).parts:
-        case (name, version, file) if name == spec.name and version.isdecimal():
+def model_version(model: str, onnx: OnnxFile) -> tuple[int, str]:
+    """Version number and file name out of `<model>/<version>/<file>`."""
+    match PurePosixPath(onnx.file).parts:
+        case (name, version, file) if name == model and version.isdecimal():
             return int(version), file
-    raise ManifestError(f"engine file {spec.file!r}: Triton wants {spec.name}/<version>/<file>")
+    raise ManifestError(f"engine file {onnx.file!r}: Triton wants {model}/<version>/<file>")
 
 
 def _input(tensor: TensorSpec) -> model_config_pb2.ModelInput:

@@ -14,11 +14,11 @@ import pytest
 from mirrorme_engines.manifest import Manifest, engine_sha256
 from mirrorme_export import tensorrt_fp8
 from mirrorme_export.errors import InvalidRequest
+from mirrorme_export.session_player import Sample, SessionPlayer, load_samples, open_session
 from mirrorme_export.tensorrt_errors import PrecisionError
 from mirrorme_export.tensorrt_export import build_plans, check_plans
 from mirrorme_export.tensorrt_fp8 import Fp8Choice, choose_fp8, measure_scales, psnr_db, save_fp8
 from mirrorme_export.tensorrt_fp8_graph import find_products, spare_blocks, weight_scales
-from mirrorme_export.tensorrt_session import Sample, SessionPlayer, load_samples, open_session
 from mirrorme_export.tensorrt_target import TensorRTOptions
 from onnx import helper, numpy_helper
 from PIL import Image

@@ -1,4 +1,4 @@
-"""A session played through exported engines by ONNX Runtime: real inputs of a denoiser.
+"""A session played through exported engines by ONNX Runtime: real inputs of its engines.
 
 What the gateway does with a portrait and speech, without streams, clients and time.
 """
@@ -38,8 +38,10 @@ class Played:
     """Of the denoiser, one a chunk, each of batch size 1."""
     latents: NDArray[np.float32]
     """`[F, C, h, w]`."""
+    windows: NDArray[np.float32]
+    """Of the decoder, one a chunk whose look-ahead was made: `[chunks, D + Tc + L, C, h, w]`."""
     frames: NDArray[np.uint8]
-    """`[frames, H, W, 3]`; of the chunks whose look-ahead was made."""
+    """`[frames, H, W, 3]`, of those windows."""
 
 
 class SessionPlayer:
@@ -76,7 +78,14 @@ class SessionPlayer:
             calls.append(self._complete(given))
             history += list(_run(denoiser, calls[-1])[0])
         latents = np.stack(history).astype(np.float32)
-        return Played(tuple(calls), latents[num_before:], self._decode(latents, num_before))
+        windows = self._windows(latents, num_before)
+        frames = [_run(self._decoder, {"latents": window[None]})[0] for window in windows]
+        return Played(
+            calls=tuple(calls),
+            latents=latents[num_before:],
+            windows=windows,
+            frames=np.concatenate(frames).astype(np.uint8),
+        )
 
     def _audio_tokens(self, pcm: NDArray[np.float32], index: int) -> NDArray[np.generic]:
         audio = self._manifest.audio
@@ -101,17 +110,16 @@ class SessionPlayer:
             )
         return made
 
-    def _decode(self, latents: NDArray[np.float32], num_before: int) -> NDArray[np.uint8]:
+    def _windows(self, latents: NDArray[np.float32], num_before: int) -> NDArray[np.float32]:
         chunk = self._manifest.chunk
-        frames = []
+        windows = []
         for start in range(num_before, len(latents), chunk.num_latents):
             stop = start + chunk.num_latents + chunk.decoder_lookahead_latents
             if stop <= len(latents):
-                window = latents[start - chunk.decoder_context_latents : stop]
-                frames.append(_run(self._decoder, {"latents": window[None]})[0])
-        if not frames:
+                windows.append(latents[start - chunk.decoder_context_latents : stop])
+        if not windows:
             raise InvalidRequest("too few chunks to decode one: give more calibration chunks")
-        return np.concatenate(frames).astype(np.uint8)
+        return np.stack(windows)
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -139,6 +147,12 @@ def load_samples(folder: Path, manifest: Manifest) -> list[Sample]:
     pcm = np.concatenate([_load_pcm(path, manifest.audio.sample_rate_hz) for path in speech])
     size = (manifest.video.width_px, manifest.video.height_px)
     return [Sample(_load_picture(path, size), pcm) for path in pictures]
+
+
+def psnr_db(want: NDArray[np.uint8], got: NDArray[np.uint8]) -> float:
+    """Peak signal to noise ratio of pictures; 100 where they are equal."""
+    mean_square = np.square(want.astype(np.float64) - got).mean()
+    return 100.0 if mean_square == 0 else float(10 * np.log10(255**2 / mean_square))
 
 
 def _load_picture(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
