@@ -54,17 +54,19 @@ class PatchBasis(nn.Module):
         latents = (made * (self.log_gain.exp() / len(self.mean) ** 0.5)).permute(0, 4, 1, 2, 3)
         return latents[:, :, 0] if picture else latents
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """`[B, C, F, h, w]` to patches `[B, 3 p p, 8 F, H / p, W / p]`."""
+    def decode(self, latents: Tensor, last_frames: int = FRAMES_PER_LATENT) -> Tensor:
+        """`[B, C, F, h, w]` to patches `[B, 3 p p, n F, H / p, W / p]` of each latent's last
+        `n = last_frames` frames."""
         batch, _, frames, height, width = latents.shape
         side = self._side
+        first = len(self.mean) * (FRAMES_PER_LATENT - last_frames) // FRAMES_PER_LATENT
         amplitudes = latents.permute(0, 2, 3, 4, 1) / (self.log_gain.exp() * len(self.mean) ** 0.5)
-        x = amplitudes @ self.weight + self.mean
+        x = amplitudes @ self.weight[:, first:] + self.mean[first:]
         # In two steps: the first moves whole rows of a block, the second turns channels alone. At
         # once, single numbers are moved, which takes runtimes several times as long.
-        x = x.unflatten(-1, (FRAMES_PER_LATENT, side, -1)).permute(0, 1, 4, 2, 5, 3, 6)
+        x = x.unflatten(-1, (last_frames, side, -1)).permute(0, 1, 4, 2, 5, 3, 6)
         rows, columns = side * height, side * width
-        x = x.reshape(batch * frames * FRAMES_PER_LATENT, rows, columns, -1).permute(0, 3, 1, 2)
+        x = x.reshape(batch * frames * last_frames, rows, columns, -1).permute(0, 3, 1, 2)
         return x.unflatten(0, (batch, -1)).transpose(1, 2)
 
     def amplitudes(self) -> Tensor:

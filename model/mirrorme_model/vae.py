@@ -38,6 +38,7 @@ class VideoVae(nn.Module):
         self.decoder = None if config.decoder is None else VideoDecoder(config, config.decoder)
         self.scale = LatentScale(config)
         self.basis = PatchBasis(config) if config.patch_basis else None
+        self.seam_step = config.largest_seam_step
 
     def encode(self, frames: Tensor) -> Posterior:
         """`[B, 3, 1 + 8k, H, W]` in -1 to 1 to the distribution of `[B, C, 1 + k, h, w]`.
@@ -90,7 +91,10 @@ class VideoVae(nn.Module):
         if linear is not None:
             made = unpatchify(linear, self.config.patch_px)
             frames.append(made[:, :, FRAMES_PER_LATENT - 1 :])
-        return sum(frames[1:], frames[0])
+        video = sum(frames[1:], frames[0])
+        if not self.seam_step or video.shape[2] == 1:
+            return video
+        return torch.cat([video[:, :, :1], smooth_seams(video, self.seam_step)], dim=2)
 
     def decode_chunk(self, latents: Tensor) -> Tensor:
         """Part of a clip: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`.
@@ -105,10 +109,38 @@ class VideoVae(nn.Module):
         """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
         x = self.scale.to_decoder(latents)
         patches: list[Tensor] = []
-        chunk = x[:, :, self.config.context_latents :]
-        linear = None if self.basis is None else self.basis.decode(chunk)
+        before, lead = self.config.context_latents, self.config.lead_frames
+        linear = None if self.basis is None else self.basis.decode(x[:, :, before:])
+        if self.basis is not None and linear is not None and lead:
+            last = self.basis.decode(x[:, :, before - 1 : before], last_frames=lead)
+            linear = torch.cat([last, linear], dim=2)
         if self.decoder is not None:
-            patches.append(self.decoder.window_patches(x, linear))
+            patches.append(self.decoder.window_patches(x, linear, lead))
         if linear is not None:
             patches.append(linear)
-        return sum(patches[1:], patches[0])
+        made = sum(patches[1:], patches[0])
+        return smooth_seams(made, self.seam_step) if lead else made
+
+
+def smooth_seams(frames: Tensor, largest_step: float) -> Tensor:
+    """Spreads small steps between latents over the frames after them, as deblocking does in space.
+
+    Each frame of a latent is made with weights of its own, and latents are guessed one by one, so
+    that what stands still would jump a little with every new latent. A latent's last frame stays.
+
+    Args:
+        frames: [B, C, 1 + 8k, H, W], first the last frame of the latent before.
+        largest_step: of a pixel; of what is larger so much is spread.
+
+    Returns:
+        [B, C, 8k, H, W]
+    """
+    shares = torch.arange(FRAMES_PER_LATENT - 1, -1, -1, device=frames.device) / FRAMES_PER_LATENT
+    last, latents = frames[:, :, :1], frames[:, :, 1:].split(FRAMES_PER_LATENT, dim=2)
+    made: list[Tensor] = []
+    # One by one, without a dimension of their own: runtimes then leave out what only turns them.
+    for latent in latents:
+        step = (last - latent[:, :, :1]).clamp(-largest_step, largest_step)
+        made.append(latent + step * shares[:, None, None])
+        last = latent[:, :, -1:]
+    return torch.cat(made, dim=2)

@@ -139,23 +139,26 @@ class DecoderConfig:
 
     @property
     def context_latents(self) -> int:
-        """D: latents before a chunk that `decode_chunk` is given."""
-        if self.window_context_latents is not None:
-            return self.window_context_latents
-        return self.stage_context_frames[0] + self.input_temporal_kernel - 1
+        """D: latents before a chunk that its frames depend on."""
+        return self.context_with(0)
 
     @property
     def lookahead_latents(self) -> int:
         """L: latents after a chunk that `decode_chunk` is given."""
         return self.window_lookahead_latents or 0
 
-    @property
-    def stage_context_frames(self) -> tuple[int, ...]:
+    def context_with(self, lead_frames: int) -> int:
+        """As `context_latents`, where so many frames before the chunk are made as well."""
+        if self.window_context_latents is not None:
+            return self.window_context_latents
+        return self.stage_context_frames(lead_frames)[0] + self.input_temporal_kernel - 1
+
+    def stage_context_frames(self, lead_frames: int = 0) -> tuple[int, ...]:
         """Frames before a chunk, at each stage's own rate, that its output depends on.
 
         A decoder that is not causal also sees as many after the chunk.
         """
-        needed = 0
+        needed = lead_frames
         frames: list[int] = []
         for stage in reversed(range(len(self.widths))):
             reach = self.temporal_kernels[stage] - 1
@@ -181,10 +184,19 @@ class VaeConfig:
     """Side of the square of pixels that is channels to the encoder and the decoder."""
     patch_basis: bool = False
     """True: a linear path lies beside the networks (see `PatchBasis`)."""
+    seam_step: float | None = None
+    """The largest step of a pixel, of -1 to 1, from a latent's last frame to the next one's first
+    that is spread over the later one's frames (see `smooth_seams`); 0: none is. Larger ones are
+    movement. None: one level of 255 where there is a linear path, whose frames have weights of
+    their own, else 0."""
 
     def __post_init__(self) -> None:
         _check_at_least("latent_channels", self.latent_channels, 1)
         _check_at_least("patch_px", self.patch_px, 1)
+        if not 0 <= self.largest_seam_step <= 2:
+            raise ConfigError(f"seam_step is {self.seam_step}: want 0 to 2")
+        if self.seam_step and self.decoder is not None and not self.decoder.causal:
+            raise ConfigError("seam_step wants a causal decoder")
         if self.patch_basis and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("patch_basis wants a causal decoder")
         if self.decoder is not None and self.decoder.linear_input and not self.patch_basis:
@@ -208,8 +220,21 @@ class VaeConfig:
 
     @property
     def context_latents(self) -> int:
-        """D: latents before a chunk that decoding it takes."""
-        return 0 if self.decoder is None else self.decoder.context_latents
+        """D: latents before a chunk that decoding it takes, its seam included."""
+        own = 0 if self.decoder is None else self.decoder.context_with(self.lead_frames)
+        return max(own, self.lead_frames)
+
+    @property
+    def largest_seam_step(self) -> float:
+        """As `seam_step`, never None."""
+        if self.seam_step is None:
+            return 2 / 255 if self.patch_basis else 0.0
+        return self.seam_step
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames before a chunk that are made with it: 1 where seams are smoothed."""
+        return 1 if self.largest_seam_step else 0
 
     @property
     def lookahead_latents(self) -> int:

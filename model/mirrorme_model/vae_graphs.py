@@ -66,6 +66,7 @@ def _give_bytes(vae: VideoVae) -> None:
     """Makes patches of 0 to 255, their channels in the order row, column, colour."""
     p = vae.config.patch_px
     order = torch.arange(3 * p * p).reshape(3, p, p).permute(2, 1, 0).flatten()
+    vae.seam_step *= HALF_RANGE
     offset: Tensor | None = None
     if vae.basis is not None:
         for values in (vae.basis.weight, vae.basis.mean):

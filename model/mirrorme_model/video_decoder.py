@@ -87,31 +87,41 @@ class VideoDecoder(nn.Module):
             x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
         return unpatchify(self._patches(x, timestep), self.patch_px)
 
-    def window_patches(self, latents: Tensor, linear: Tensor | None = None) -> Tensor:
+    def window_patches(
+        self, latents: Tensor, linear: Tensor | None = None, lead_frames: int = 0
+    ) -> Tensor:
         """A chunk, `[B, C, D + Tc + L, h, w]`, to its middle's `8 * Tc` frames, each square of
         `patch_px` pixels still in channels (see `unpatchify`).
 
-        `linear`: the linear path's patches of the chunk, where the config asks for them.
+        Args:
+            latents: of the chunk and about it.
+            linear: the linear path's patches of the frames made, where the config asks for them.
+            lead_frames: of frames before the chunk so many are made as well, by a causal decoder
+                that is given as much context as they need.
         """
         c = self.config
-        frames = latents.shape[2] - c.context_latents - c.lookahead_latents
+        before = c.context_with(lead_frames)
+        frames = latents.shape[2] - before - c.lookahead_latents
         if frames < 1:
             raise ValueError(
                 f"a window of {latents.shape[2]} latents has no chunk: want more than "
-                f"{c.context_latents} before and {c.lookahead_latents} after it"
+                f"{before} before and {c.lookahead_latents} after it"
             )
         timestep = self._timestep(latents)
         x = self.conv_in(latents)
-        before = c.context_latents
         for index, block in enumerate(self.up_blocks):
             if isinstance(block, DepthToSpace):
                 x = block(x)
                 before, frames = 2 * before, 2 * frames
                 continue
+            needed = c.stage_context_frames(lead_frames)[index // 2]
             if x.dim() == 5:
-                x, before = self._crop(x, index // 2, before, frames)
+                x, before = self._crop(x, needed, before, frames)
                 if self._folds(index // 2):
                     x = fold_frames(x)
+            elif before > needed:
+                x = x.unflatten(0, (-1, before + frames))[:, before - needed :].flatten(0, 1)
+                before = needed
             if index // 2 == NUM_UPSAMPLINGS and self.linear_in is not None and linear is not None:
                 x = x + self.linear_in(fold_frames(linear))
             x = block(x, timestep)
@@ -119,15 +129,14 @@ class VideoDecoder(nn.Module):
         if x.dim() == 4:
             return unfold_frames(x, latents.shape[0])
         start = 0 if c.causal else before
-        return x[:, :, start : start + frames]
+        return x[:, :, start : start + lead_frames + frames]
 
-    def _crop(self, x: Tensor, stage: int, before: int, frames: int) -> tuple[Tensor, int]:
-        """Drops context that the stage and what follows it do not reach.
+    def _crop(self, x: Tensor, needed: int, before: int, frames: int) -> tuple[Tensor, int]:
+        """Drops context beyond the frames needed.
 
         `before` counts the context as if no convolution had taken any off; the second result is
         what is left of it.
         """
-        needed = self.config.stage_context_frames[stage]
         if self.config.causal:
             return x[:, :, x.shape[2] - frames - needed :], needed
         after = x.shape[2] - before - frames

@@ -68,7 +68,7 @@ def test_a_value_of_another_type_is_refused_anywhere(tmp_path: Path) -> None:
 
 def test_a_missing_or_unknown_key_is_refused_anywhere(tmp_path: Path) -> None:
     for path in [p for p in leaves(document(tmp_path)) if isinstance(p[-1], str)]:
-        if path[0] == "versions" or path[-1] == "num_steps":
+        if path[0] == "versions" or path[-1] in ("num_steps", "cpu"):
             continue
         parent = where(path[:-1])
         changed = document(tmp_path)
@@ -110,6 +110,11 @@ def test_a_missing_or_unknown_key_is_refused_anywhere(tmp_path: Path) -> None:
         (("engines", 0, "file"), "/x.onnx", "manifest.engines[0]: file is '/x.onnx'"),
         (("engines", 0, "file"), "", "manifest.engines[0]: file is ''"),
         (("engines", 0, "sha256"), "AB" * 32, "manifest.engines[0]: sha256 is 'ABAB"),
+        (
+            ("engines", 0, "cpu"),
+            {"file": "elsewhere/model.onnx", "sha256": "0" * 64},
+            "manifest.engines[0]: cpu.file is 'elsewhere/model.onnx': want it beside",
+        ),
         (("engines", 0, "max_batch_size"), 0, "manifest.engines[0]: max_batch_size is 0"),
         (("engines", 0, "num_steps"), 4, "manifest.engines[0]: num_steps is 4"),
         (("engines", 2, "num_steps"), None, "manifest.engines[2]: num_steps is None"),

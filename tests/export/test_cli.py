@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mirrorme_engines.manifest import Manifest
+from mirrorme_export.cpu_int8 import Int8Report
 from mirrorme_export.exporter import Export
 from mirrorme_export.onnx_command import PRESETS
 from mirrorme_export.onnx_command import onnx_command as main
@@ -60,6 +62,12 @@ def test_help_is_quick_and_tells_all() -> None:
         (["tiny", "--checkpoint", "/none.safetensors"], 1, "no checkpoint /none.safetensors"),
         (["tiny", "--random", "--also-steps", "2"], 1, "a further denoiser of 2 steps"),
         (["tiny", "--random", "--output", "/dev/null/x"], 1, "Error: "),
+        (["tiny", "--random", "--calibration", "/none"], 2, "'/none' does not exist"),
+        (
+            ["tiny", "--random", "--cpu-precision", "fp32", "--calibration", "."],
+            2,
+            "--calibration is for --cpu-precision int8",
+        ),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(
@@ -125,6 +133,40 @@ def test_the_default_checkpoint_is_taken_when_it_is_there(
     assert "random" not in output
     exit_code, output = run("tiny", "--random")
     assert (exit_code, fake_export["trained"]) == (0, False)
+
+
+def test_the_examples_calibrate_8_bits_where_they_are(
+    tmp_path: Path, fake_export: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("tiny", "--random", "--cpu-precision", "int8")[0] == 2
+    assert run("demo", "--random")[0] == 0 and fake_export["calibration"] is None
+    (tmp_path / "examples").mkdir()
+    for arguments, folder in (
+        (["demo"], Path("examples")),
+        (["demo", "--cpu-precision", "fp32"], None),
+        (["demo", "--calibration", str(tmp_path)], tmp_path),
+        (["tiny"], None),
+        (["tiny", "--cpu-precision", "int8"], Path("examples")),
+    ):
+        assert run(*arguments, "--random")[0] == 0
+        assert fake_export["calibration"] == folder, arguments
+
+
+@pytest.mark.parametrize(("psnr_db", "said"), [(48.0, "for CPUs: 48.0 dB"), (30.0, "run float32")])
+def test_8_bits_are_told(
+    fake_export: dict,
+    tiny_export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    psnr_db: float,
+    said: str,
+) -> None:
+    report = dataclasses.replace(
+        tiny_export.parity, int8=Int8Report("decoder", 5, 16, 64, psnr_db, 40.0, 0.0)
+    )
+    export = dataclasses.replace(tiny_export, parity=report)
+    monkeypatch.setattr("mirrorme_export.exporter.export_model", lambda *_a, **_o: export)
+    assert said in run("tiny", "--random")[1]
 
 
 def test_steps_and_tables_are_shown(fake_export: dict) -> None:

@@ -10,14 +10,20 @@ from mirrorme_model.errors import ConfigError
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_config import VaeConfig
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
-from mirrorme_model.vae_presets import ltx_vae_config, tiny_vae_config
+from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae_config
 
 LINEAR = dataclasses.replace(tiny_vae_config(), encoder=None, decoder=None, patch_basis=True)
 DECODED = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)
 BOTH = dataclasses.replace(tiny_vae_config(), patch_basis=True)
 
 
-@pytest.fixture(params=[LINEAR, DECODED, BOTH], ids=["linear", "decoded", "both"])
+SEAMLESS = dataclasses.replace(demo_vae_config(), seam_step=0.2)
+
+
+@pytest.fixture(
+    params=[LINEAR, DECODED, BOTH, dataclasses.replace(LINEAR, seam_step=0.0), SEAMLESS],
+    ids=["linear", "decoded", "both", "linear-as-is", "demo"],
+)
 def vae(request: pytest.FixtureRequest) -> VideoVae:
     config: VaeConfig = request.param
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mirrorme_model.vae import VideoVae
+from mirrorme_model.vae import VideoVae, smooth_seams
 from mirrorme_model.vae_config import VaeConfig
 from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae_config
 
@@ -29,6 +29,9 @@ CAUSAL = [
     pytest.param(TINY, id="tiny"),
     pytest.param(TEMPORAL, id="temporal"),
     pytest.param(RESIDUAL, id="residual"),
+    pytest.param(replace(TINY, seam_step=0.5), id="tiny-seams"),
+    pytest.param(replace(TEMPORAL, seam_step=0.5), id="temporal-seams"),
+    pytest.param(replace(RESIDUAL, seam_step=0.5), id="residual-seams"),
 ]
 
 
@@ -49,7 +52,11 @@ def small_ltx(**decoder) -> VaeConfig:
     )
 
 
-@pytest.mark.parametrize("config", [TINY, small_ltx()], ids=["tiny", "ltx"])
+@pytest.mark.parametrize(
+    "config",
+    [TINY, replace(TINY, seam_step=0.5), small_ltx()],
+    ids=["tiny", "tiny-seams", "ltx"],
+)
 @pytest.mark.parametrize("num_latents", [1, 2, 4])
 @torch.no_grad()
 def test_grid(config: VaeConfig, num_latents: int) -> None:
@@ -133,7 +140,7 @@ def test_a_window_without_a_chunk_is_refused(config: VaeConfig) -> None:
 
 @torch.no_grad()
 def test_chunks_of_a_decoder_that_looks_ahead_equal_the_whole_within_their_reach() -> None:
-    reach = small_ltx().decoder.stage_context_frames[0] + 1
+    reach = small_ltx().decoder.stage_context_frames()[0] + 1
     vae = make_vae(small_ltx(window_context_latents=reach, window_lookahead_latents=reach))
     latents = torch.randn(1, 128, 2 * reach + 3, 1, 1)
     whole = vae.decode(latents)
@@ -197,3 +204,29 @@ def test_random_weights_draw_something_within_range(config: VaeConfig) -> None:
     assert frames.abs().gt(1).float().mean().item() < 0.05
     picture = torch.rand(1, 3, 1, 256, 256) * 2 - 1
     assert 0.1 < vae.encode(picture).mean.std().item() < 2
+
+
+def test_small_steps_at_seams_are_spread_and_large_ones_stay() -> None:
+    frames = torch.zeros(1, 1, 17, 1, 2)
+    frames[:, :, 1:9] = torch.tensor([0.08, 0.8])
+    frames[:, :, 9:] = torch.tensor([0.0, 1.6])
+    still, moving = smooth_seams(frames, 0.1)[0, 0, :, 0].T
+    torch.testing.assert_close(still[:8], 0.08 * torch.arange(1, 9) / 8)
+    torch.testing.assert_close(still[8:], 0.08 * torch.arange(7, -1, -1) / 8)
+    assert moving[0].item() == pytest.approx(0.8 - 0.1 * 7 / 8), "so much is spread, and no more"
+    assert (moving[7].item(), moving[15].item()) == (pytest.approx(0.8), pytest.approx(1.6))
+
+
+@torch.no_grad()
+def test_seams_of_a_still_stream_are_no_larger_than_what_is_between() -> None:
+    """Frames of random weights differ much, each latent alike: the seam is the largest step."""
+    plain = make_vae(replace(TINY, seam_step=0.0))
+    smooth = make_vae(replace(TINY, seam_step=2.0))
+    latents = torch.randn(1, 128, 1, 2, 2).expand(-1, -1, 6, -1, -1)
+
+    def seam_ratio(vae: VideoVae) -> float:
+        steps = vae.decode(latents).diff(dim=2).abs().mean(dim=(0, 1, 3, 4))
+        at_seam = torch.arange(len(steps)) % 8 == 0
+        return float(steps[8:][at_seam[8:]].mean() / steps[~at_seam].mean())
+
+    assert seam_ratio(smooth) < 0.5 * seam_ratio(plain)
