@@ -127,7 +127,7 @@ def main() -> None:
             rows.append(measure(job, context, lookahead, whole))
             print(rows[-1], flush=True)
     assert vae.decoder
-    stages = vae.decoder.config.stage_context_frames
+    stages = vae.decoder.config.stage_context_frames()
     path = write_results(
         options.name,
         {
