@@ -16,6 +16,7 @@ import tempfile
 import time
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from gateway_process import Gateway, running_gateway
 from machine import write_results
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client import jpeg, pcm_s16le
-from mirrorme_engines.engine import EngineSet
+from mirrorme_engines.engine import Engine, EngineSet
 from mirrorme_engines.engine_options import EngineOptions
 from mirrorme_engines.manifest import EngineSpec, Manifest
+from mirrorme_engines.onnxruntime_engine import open_onnxruntime_engine
 from mirrorme_engines.open_engines import open_engines
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -84,13 +86,7 @@ async def measure_engines(folder: Path) -> dict[str, Any]:
     try:
         total_cpu_ms = 0.0
         for engine in (engines.audio_encoder, engines.denoiser, engines.decoder):
-            inputs = random_inputs(engine.spec)
-            await engine.infer(inputs)
-            wall_s, cpu_s = time.perf_counter(), time.process_time()
-            for _ in range(NUM_ENGINE_CHUNKS):
-                await engine.infer(inputs)
-            wall_ms = 1000 * (time.perf_counter() - wall_s) / NUM_ENGINE_CHUNKS
-            cpu_ms = 1000 * (time.process_time() - cpu_s) / NUM_ENGINE_CHUNKS
+            wall_ms, cpu_ms = await _chunk_ms(engine)
             figures[f"{engine.spec.role}_wall_ms_per_chunk"] = round(wall_ms, 1)
             figures[f"{engine.spec.role}_cpu_ms_per_chunk"] = round(cpu_ms, 1)
             total_cpu_ms += cpu_ms
@@ -98,7 +94,24 @@ async def measure_engines(folder: Path) -> dict[str, Any]:
         figures["chunk_frames"] = chunk_frames(engines)
     finally:
         await engines.close()
+    if engines.decoder.spec.cpu:
+        exact = replace(engines.decoder.spec, cpu=None)
+        decoder = open_onnxruntime_engine(folder, exact, EngineOptions())
+        wall_ms, _ = await _chunk_ms(decoder)
+        figures["float32_decoder_wall_ms_per_chunk"] = round(wall_ms, 1)
+        await decoder.close()
     return figures
+
+
+async def _chunk_ms(engine: Engine) -> tuple[float, float]:
+    """Wall and CPU time of one chunk."""
+    inputs = random_inputs(engine.spec)
+    await engine.infer(inputs)
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    for _ in range(NUM_ENGINE_CHUNKS):
+        await engine.infer(inputs)
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    return 1000 * wall_s / NUM_ENGINE_CHUNKS, 1000 * cpu_s / NUM_ENGINE_CHUNKS
 
 
 def chunk_frames(engines: EngineSet) -> int:

@@ -18,8 +18,9 @@ RUN python -m venv /opt/mirrorme \
 FROM python:3.11.14-slim-bookworm
 RUN useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin mirrorme
 COPY --from=packages /opt/mirrorme /opt/mirrorme
-# Bundled weights are looked for below the working folder.
+# Looked for below the working folder: bundled weights, and what 8 bits are calibrated with.
 COPY weight[s] /work/weights
+COPY examples/*.png examples/*.wav /work/examples/
 WORKDIR /work
 ENV PATH=/opt/mirrorme/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \

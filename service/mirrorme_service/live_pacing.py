@@ -68,7 +68,10 @@ class LivePacing:
         self.gate = LiveGate(state, buffer, acks, self.pace, clock, counts, metrics)
 
     def restart_after_interrupt(self, first_stale: int) -> int:
-        """The chunk to make next: the first one of which something can be shown in time."""
+        """The chunk to make next: the first of which something can be shown even if it is slow.
+
+        One that is there too late for all its frames holds the picture for another chunk.
+        """
         self.gate.settle()
-        there_s = self._clock.now_s() + self._governor.chunk_s
+        there_s = self._clock.now_s() + self._governor.lead_s
         return max(first_stale, self.pace.frame_at(there_s) // self._chunk_frames)

@@ -83,6 +83,22 @@ async def test_nothing_stale_after_an_interrupt(moment: int) -> None:
         assert session.seen.summary.num_skipped_frames == 0
 
 
+@pytest.mark.parametrize(("moment", "settled"), [(26, range(26, 32)), (29, range(32, 33))])
+async def test_the_face_settles_with_a_chunk_that_even_slow_engines_make_in_time(
+    moment: int, settled: range
+) -> None:
+    """The slowest of the few chunks so far took 4 frames (the first guess), the others nothing."""
+    clock = StillClock()
+    async with running_gateway(clock=clock) as gateway, live_session(gateway, clock) as session:
+        await session.call.write(LOUD)
+        await session.play(0, moment)
+        await interrupted(session)
+        await settle(session, moment, moment + 16)
+        pixels = session.seen.pixels
+        held = list(itertools.takewhile(lambda data: data == pixels[moment - 1], pixels[moment:]))
+        assert moment + len(held) in settled
+
+
 async def test_speech_after_an_interrupt_is_new_speech() -> None:
     clock = StillClock()
     async with running_gateway(clock=clock) as gateway, live_session(gateway, clock) as session:
