@@ -115,7 +115,7 @@ triton: $(REPOSITORY)/$(PRESET)/manifest.json ## Install and run a Triton server
 
 # The engines are built again when what they are made of is newer.
 MODEL_SOURCES := $(shell find model export -name '*.py' -not -name 'tensorrt_*' \
-  -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py' -not -name '*repository*') $(wildcard weights/*.safetensors)
+  -not -name 'triton_*' -not -name 'precision_*' -not -name 'plan_cache.py' -not -name '*repository*') $(wildcard weights/*.safetensors examples/*.png examples/*.wav)
 $(REPOSITORY)/%/manifest.json: $(STAMP) $(MODEL_SOURCES)
 	$(BIN)/mirrorme-export onnx $* --output $(REPOSITORY) $(PUBLISHED)
 
