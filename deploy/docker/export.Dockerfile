@@ -20,7 +20,7 @@ RUN useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin mirrorme
 COPY --from=packages /opt/mirrorme /opt/mirrorme
 # Looked for below the working folder: bundled weights, and what 8 bits are calibrated with.
 COPY weight[s] /work/weights
-COPY examples/*.png examples/*.wav /work/examples/
+COPY examples /work/examples
 WORKDIR /work
 ENV PATH=/opt/mirrorme/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
