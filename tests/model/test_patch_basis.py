@@ -15,8 +15,6 @@ from mirrorme_model.vae_presets import demo_vae_config, ltx_vae_config, tiny_vae
 LINEAR = dataclasses.replace(tiny_vae_config(), encoder=None, decoder=None, patch_basis=True)
 DECODED = dataclasses.replace(tiny_vae_config(), encoder=None, patch_basis=True)
 BOTH = dataclasses.replace(tiny_vae_config(), patch_basis=True)
-
-
 SEAMLESS = dataclasses.replace(demo_vae_config(), seam_step=0.2)
 
 

@@ -219,7 +219,7 @@ def test_small_steps_at_seams_are_spread_and_large_ones_stay() -> None:
 
 @torch.no_grad()
 def test_seams_of_a_still_stream_are_no_larger_than_what_is_between() -> None:
-    """Frames of random weights differ much, each latent alike: the seam is the largest step."""
+    """One latent repeated: whatever differs at a seam is by the frames' places in their latent."""
     plain = make_vae(replace(TINY, seam_step=0.0))
     smooth = make_vae(replace(TINY, seam_step=2.0))
     latents = torch.randn(1, 128, 1, 2, 2).expand(-1, -1, 6, -1, -1)
