@@ -33,6 +33,29 @@ chunks_per_clip = 2
 strip_steps = 2
 """
 
+# Trains as `mirrorme-train` does, and says what is still held when the connection ends.
+HELD = """
+import weakref
+import torch
+from mirrorme_training import cli
+from mirrorme_training.processes import Processes
+
+joined = []
+together, destroy = Processes.together, torch.distributed.destroy_process_group
+
+def watched(processes, module):
+    module = together(processes, module)
+    joined.append(weakref.ref(module))
+    return module
+
+def end():
+    print("held:", sum(module() is not None for module in joined), "of", len(joined), flush=True)
+    destroy()
+
+Processes.together, torch.distributed.destroy_process_group = watched, end
+cli.main()
+"""
+
 
 def numbered(number: int) -> Record:
     return {"number": torch.tensor([number])}
@@ -82,13 +105,14 @@ def test_a_run_goes_on_with_its_parts_alone(data: Path, tmp_path: Path) -> None:
         train("vae", data, tmp_path, steps=2, resume=True)
 
 
-def launch(num_processes: int, *arguments: object) -> str:
+def launch(num_processes: int, *arguments: object, script: Path | None = None) -> str:
     """Runs `mirrorme-train run` in real processes on the CPU, started as `torchrun` does."""
-    command = [sys.executable, "-m"]
+    command = [sys.executable]
     if num_processes > 1:
-        command += ["torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(num_processes), "-m"]
-    command += ["mirrorme_training", "run", *map(str, arguments), "--device", "cpu"]
+        command += ["-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(num_processes)]
+    command += ["-m", "mirrorme_training"] if script is None else [str(script)]
+    command += ["run", *map(str, arguments), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert result.returncode == 0, result.stderr
@@ -116,6 +140,20 @@ def test_two_processes_train_what_one_trains(data: Path, start: Path, tmp_path: 
     ]
     for name, weight in models[0].state_dict().items():
         torch.testing.assert_close(models[1].state_dict()[name], weight, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_connection_ends_after_what_is_joined_by_it(
+    data: Path, start: Path, tmp_path: Path
+) -> None:
+    """The other way round, processes sometimes never end."""
+    recipe, script = tmp_path / "recipe.toml", tmp_path / "held.py"
+    recipe.write_text(RECIPE)
+    script.write_text(HELD)
+    arguments = ("hands", "--config", recipe, "--data", data, "--init", start)
+    options = ("--output", tmp_path / "run", "--call-steps", 1)
+    said = launch(2, *arguments, *options, script=script)
+    assert said.count("held: 0 of 1") == 2, said
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ the same order.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterable
 
 import torch
@@ -38,7 +39,10 @@ class Processes:
         return self.rank == 0
 
     def together(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients from now on the mean of all processes'."""
+        """The module, its gradients from now on the mean of all processes'.
+
+        To be let go before `close`.
+        """
         return self._accelerator.prepare_model(module) if self.count > 1 else module
 
     def apart(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
@@ -77,4 +81,8 @@ class Processes:
         """Waits for all, and ends the connection."""
         if self.count > 1:
             self._accelerator.wait_for_everyone()
+            # The connection must not end with the last module that holds it: it waits for gloo's
+            # threads, which may want Python's lock, and torch gives that free for itself alone.
+            self._accelerator.free_memory()
+            gc.collect()
             torch.distributed.destroy_process_group()

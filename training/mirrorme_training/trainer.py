@@ -107,7 +107,7 @@ class Trainer:
         stage.advance(self._step)
         # What the first step fitted.
         self._processes.spread((stage.model, stage.average))
-        self._learner = self._processes.together(self._learner)
+        alone, self._learner = self._learner, self._processes.together(self._learner)
         self._tick()
         self._say(f"step {self._step}: data ready after {self._minutes * 60:.1f} s")
         log = RunLog(options.folder) if self._processes.is_first else None
@@ -127,6 +127,7 @@ class Trainer:
             self._save()
             self._draw(log)
         finally:
+            self._learner = alone
             if log is not None:
                 log.close()
         return self._step
