@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,10 +25,14 @@ class BatchedEngine:
         compute: Compute,
         options: BatchOptions | None = None,
         observer: EngineObserver | None = None,
+        enter_thread: Callable[[], None] | None = None,
     ) -> None:
+        """See `Batcher`."""
         self._spec = spec
         self._observer = observer or SilentObserver()
-        self._batcher = Batcher(spec, compute, options or BatchOptions(), self._observer)
+        self._batcher = Batcher(
+            spec, compute, options or BatchOptions(), self._observer, enter_thread
+        )
 
     @property
     def spec(self) -> EngineSpec:

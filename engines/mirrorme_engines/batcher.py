@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,8 +78,14 @@ class Batcher:
     """Owns one engine's compute, its thread and the queue before it, until `close`."""
 
     def __init__(
-        self, spec: EngineSpec, compute: Compute, options: BatchOptions, observer: EngineObserver
+        self,
+        spec: EngineSpec,
+        compute: Compute,
+        options: BatchOptions,
+        observer: EngineObserver,
+        enter_thread: Callable[[], None] | None = None,
     ) -> None:
+        """`enter_thread` is called in the engine's thread, before all else there."""
         self._spec = spec
         self._compute = compute
         self._options = options
@@ -86,7 +93,7 @@ class Batcher:
         self._queue: CallQueue[_Call] = CallQueue(
             max_calls=options.max_waiting_calls, max_batch_rows=spec.max_batch_size
         )
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{spec.name}")
+        self._executor = ThreadPoolExecutor(1, f"engine-{spec.name}", enter_thread)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start: asyncio.Handle | None = None
         self._running: list[_Call] = []

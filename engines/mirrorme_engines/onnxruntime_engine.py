@@ -20,6 +20,9 @@ from mirrorme_engines.silent_onnxruntime import onnxruntime as ort
 from mirrorme_engines.silent_onnxruntime import (
     ort_errors,  # pyright: ignore[reportAttributeAccessIssue] # C++
 )
+from mirrorme_engines.thread_priority import give_way
+
+_SPIN_US = "50"
 
 _DTYPES: dict[str, DType] = {
     "tensor(uint8)": "uint8",
@@ -60,7 +63,9 @@ def open_onnxruntime_engine(
     compute = OnnxRuntimeCompute(folder, spec, options)
     if options.warm_up:
         run_joined(spec, compute, [_zeros(spec)], [1])
-    return BatchedEngine(spec, compute, options.batch, observer)
+    # On a GPU it only hands out work.
+    enter_thread = give_way if options.device == "cpu" else None
+    return BatchedEngine(spec, compute, options.batch, observer, enter_thread)
 
 
 class OnnxRuntimeCompute:
@@ -73,6 +78,7 @@ class OnnxRuntimeCompute:
         self._spec = spec
         self._output_names = [tensor.name for tensor in spec.outputs]
         self._session, self._pool = with_its_threads(lambda: _open_session(path, spec, options))
+        self._pool.give_way()
         _check_signature(path, spec, self._session)
         self._lock = threading.Lock()
         self._run_options: ort.RunOptions | None = None
@@ -128,8 +134,10 @@ def _open_session(path: Path, spec: EngineSpec, options: EngineOptions) -> ort.I
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     settings.use_deterministic_compute = True
     settings.log_severity_level = 3
-    # A spinning thread would take the core that another engine or the encoder needs.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # From one operator to the next; longer, a thread takes the core that another engine or the
+    # encoder needs.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    settings.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
         session = ort.InferenceSession(path, settings, providers=_providers(options.device))

@@ -1,4 +1,4 @@
-"""CPU time of threads that a library starts for itself. Linux; elsewhere none are known."""
+"""Threads that a library starts for itself. Linux; elsewhere none are known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from mirrorme_engines.thread_priority import give_way
 
 _TASKS = Path("/proc/self/task")
 # Linux's number for the clock of a thread (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED in its sources).
@@ -21,8 +23,13 @@ class PoolThreads:
         self._ids = ids
 
     def cpu_s(self) -> float:
-        """What they have used so far, those that have ended left out."""
+        """CPU time that they have used so far, those that have ended left out."""
         return sum(_cpu_s(thread_id) for thread_id in self._ids)
+
+    def give_way(self) -> None:
+        """Lowers their priority: see `thread_priority`."""
+        for thread_id in self._ids:
+            give_way(thread_id)
 
 
 def with_its_threads(make: Callable[[], T]) -> tuple[T, PoolThreads]:

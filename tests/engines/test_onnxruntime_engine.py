@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -71,6 +73,25 @@ async def test_a_row_of_a_batch_is_the_row_alone(
     for i in range(8):
         row = {name: array[i : i + 1] for name, array in batch.items()}
         assert (await engine.infer(row))["y"].tobytes() == whole[i].tobytes()
+    await engine.close()
+
+
+def thread_ids() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads are equal")
+async def test_its_threads_give_way(tmp_path: Path, spec: EngineSpec) -> None:
+    before = thread_ids()
+    engine = open_onnxruntime_engine(tmp_path, spec, EngineOptions(num_threads=2))
+    await engine.infer(inputs())
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    lower = [
+        thread_id
+        for thread_id in thread_ids() - before
+        if os.getpriority(os.PRIO_PROCESS, thread_id) > own
+    ]
+    assert len(lower) == 2, "the engine's, and one of ONNX Runtime's pool"
     await engine.close()
 
 
