@@ -1,12 +1,12 @@
 """How fast the in-process engines are, and how their threads are best divided.
 
-    python benchmarks/engines.py --engines engines/repository/demo [--seconds 3]
+    python benchmarks/engines.py --engines engines/repository/demo [--seconds 1]
 
 Per engine: milliseconds a run with 1 and 2 threads, alone and as a batch of 8. Per division of
 threads: chunks a second of one and of several sessions, each chunk audio encoder, denoiser,
-decoder; and the time of a chunk alone. `in turn` makes a chunk whole before the next; `pipelined`
-decodes a chunk while the next is denoised, as the gateway does. Writes results/engines.json, unless
-other programs took the cores: then the figures say nothing.
+decoder. `in turn` makes a chunk whole before the next; `pipelined` decodes a chunk while the next
+is denoised, as the gateway does. All are medians of rounds in which everything was measured once.
+Writes results/engines.json, unless other programs took the cores: then the figures say nothing.
 """
 
 from __future__ import annotations
@@ -19,50 +19,65 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import busy_cores, refuse_if_busy, write_results
+from machine import busy_cores, refuse_if_busy
 from mirrorme_engines.engine import Engine, EngineSet, Tensors
 from mirrorme_engines.engine_options import EngineOptions
 from mirrorme_engines.manifest import EngineSpec
 from mirrorme_engines.open_engines import open_engines
+from stream import report
 
+NUM_THREADS = (1, 2)
 NUM_SESSIONS = (1, 4)
+NUM_ROUNDS = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", type=Path, default=Path("engines/repository/demo"))
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each, in a round")
     arguments = parser.parse_args()
     busy = busy_cores()
     figures = asyncio.run(_measure(arguments.engines, arguments.seconds))
     refuse_if_busy(busy)
-    print(f"written to {write_results('engines', figures)}")
+    report("engines", figures)
 
 
-async def _measure(folder: Path, seconds: float) -> dict[str, Any]:
-    figures: dict[str, Any] = {"engines_ms": {}, "chunks_per_s": {}, "chunk_alone_ms": {}}
-    for num_threads in (1, 2):
-        engines = await open_engines(folder, EngineOptions(num_threads=num_threads))
-        chunk_frames = engines.manifest.chunk_frames
-        figures["preset"], figures["platform"] = engines.manifest.preset, engines.platform
-        for engine in engines.engines:
-            rows = figures["engines_ms"].setdefault(engine.spec.name, {})
-            for batch_size in (1, min(8, engine.spec.max_batch_size)):
-                key = f"{num_threads} threads, batch {batch_size}"
-                run_ms = await _run_ms(engine, batch_size, seconds)
-                rows[key] = round(run_ms, 2)
-                print(f"{engine.spec.name:<18}{key:<22}{run_ms:8.1f} ms")
-        alone_ms = 1000 / await _chunks_per_s(engines, False, 1, seconds)
-        figures["chunk_alone_ms"][f"{num_threads} threads"] = round(alone_ms, 1)
-        print(f"a chunk alone, {num_threads} threads: {alone_ms:.1f} ms")
-        for order in ("in turn", "pipelined"):
-            for num_sessions in NUM_SESSIONS:
-                key = f"{num_threads} threads, {order}, {num_sessions} sessions"
-                rate = await _chunks_per_s(engines, order == "pipelined", num_sessions, seconds)
-                figures["chunks_per_s"][key] = round(rate, 2)
-                print(f"{key:<34}{rate:6.2f} chunks/s {rate * chunk_frames:7.1f} frames/s")
+async def _measure(folder: Path, seconds: float) -> dict[str, dict[str, Any]]:
+    sets = {
+        num_threads: await open_engines(folder, EngineOptions(num_threads=num_threads))
+        for num_threads in NUM_THREADS
+    }
+    runs_ms: dict[str, dict[str, list[float]]] = {}
+    chunks_per_s: dict[str, list[float]] = {}
+    # All in every round: machines are faster at one time than at another.
+    for number in range(1, NUM_ROUNDS + 1):
+        print(f"round {number} of {NUM_ROUNDS}", flush=True)
+        for num_threads, engines in sets.items():
+            for engine in engines.engines:
+                rows = runs_ms.setdefault(engine.spec.name, {})
+                for batch_size in (1, min(8, engine.spec.max_batch_size)):
+                    key = f"{num_threads} threads, batch {batch_size}"
+                    rows.setdefault(key, []).append(await _run_ms(engine, batch_size, seconds))
+            for order in ("in turn", "pipelined"):
+                for num_sessions in NUM_SESSIONS:
+                    key = f"{num_threads} threads, {order}, {num_sessions} sessions"
+                    rate = await _chunks_per_s(engines, order == "pipelined", num_sessions, seconds)
+                    chunks_per_s.setdefault(key, []).append(rate)
+    engines = sets[NUM_THREADS[0]]
+    manifest = engines.manifest
+    figures: dict[str, dict[str, Any]] = {
+        "model": {"preset": manifest.preset, "chunk_frames": manifest.chunk_frames},
+        "run": {"platform": engines.platform, "rounds": NUM_ROUNDS, "seconds": seconds},
+        **{f"{name}_ms": _medians(rows) for name, rows in runs_ms.items()},
+        "chunks_per_s": _medians(chunks_per_s),
+    }
+    for engines in sets.values():
         await engines.close()
     return figures
+
+
+def _medians(rows: dict[str, list[float]]) -> dict[str, float]:
+    return {key: round(statistics.median(values), 2) for key, values in rows.items()}
 
 
 async def _run_ms(engine: Engine, batch_size: int, seconds: float) -> float:
