@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from mirrorme_export.calibration_folder import calibration_folder
+
 if TYPE_CHECKING:
     from mirrorme_model.avatar import AvatarModel
     from mirrorme_model.model_weights import ModelWeights
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 PRESETS = ("tiny", "demo", "ltx-2b")
 CPU_PRECISIONS = ("fp32", "int8")
 WEIGHTS = Path("weights")
-EXAMPLES = Path("examples")
 
 
 @click.command("onnx", context_settings={"show_default": True})
@@ -224,7 +225,7 @@ def _open_model(
 
 def _calibration(preset: str, cpu_precision: str | None, folder: Path | None) -> Path | None:
     """What the decoder is quantised with; None: it is not."""
-    given = folder or (EXAMPLES if EXAMPLES.is_dir() else None)
+    given = calibration_folder(folder)
     match cpu_precision:
         case "int8" if given is None:
             raise click.UsageError(

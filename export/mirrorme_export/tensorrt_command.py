@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from mirrorme_export.calibration_folder import calibration_folder
 from mirrorme_export.tensorrt_target import PRECISIONS, TARGETS
-
-EXAMPLES = Path("examples")
 
 
 @click.command("tensorrt", context_settings={"show_default": True})
@@ -87,7 +86,7 @@ def tensorrt_command(
             typical_batch_size=typical_batch_size,
             workspace_mib=workspace_mib,
             optimization_level=optimization_level,
-            calibration=calibration or (EXAMPLES if EXAMPLES.is_dir() else None),
+            calibration=calibration_folder(calibration),
             calibration_chunks=calibration_chunks,
         )
         if check:
