@@ -19,7 +19,8 @@ class EngineOptions:
     platform: Platform = "onnxruntime"
     device: Device = "cpu"
     num_threads: int = 2
-    """CPU threads that one engine computes with. Engines run beside each other."""
+    """CPU threads that one engine computes with, the audio encoder left out, which has one. Engines
+    run beside each other."""
     warm_up: bool = True
     """Run every engine once before it is served; one that fails is refused at start."""
     batch: BatchOptions = field(default_factory=BatchOptions)

@@ -100,6 +100,15 @@ class EngineSpec:
         exact = OnnxFile(self.file, self.sha256)
         return (exact, self.cpu) if self.cpu else (exact,)
 
+    def threads_on_cpu(self, num_threads: int) -> int:
+        """How many of so many threads one run is divided between.
+
+        One for the audio encoder: ONNX Runtime gives each thread a part of the spectrogram's
+        logarithms, the last elements of a part go by another formula, and so the last bits of a
+        row would depend on its batch.
+        """
+        return 1 if self.role == "audio_encoder" else num_threads
+
     def onnx_file(self, *, on_cpu: bool) -> OnnxFile:
         """The one to run."""
         return self.onnx_files[-1 if on_cpu else 0]

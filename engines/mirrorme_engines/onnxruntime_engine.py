@@ -129,7 +129,7 @@ def _check_file(path: Path, onnx: OnnxFile) -> None:
 
 def _open_session(path: Path, spec: EngineSpec, options: EngineOptions) -> ort.InferenceSession:
     settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.num_threads
+    settings.intra_op_num_threads = spec.threads_on_cpu(options.num_threads)
     settings.inter_op_num_threads = 1
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     settings.use_deterministic_compute = True

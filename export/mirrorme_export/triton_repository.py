@@ -143,13 +143,14 @@ def model_config(
             config.platform = "onnxruntime_onnx"
             config.default_model_filename = file
             if options.device == "cpu":
-                config.parameters["intra_op_thread_count"].string_value = str(options.threads)
+                threads = spec.threads_on_cpu(options.threads)
+                config.parameters["intra_op_thread_count"].string_value = str(threads)
         case "python":
             config.backend = "python"
             config.default_model_filename = "model.py"
             config.parameters["onnx_file"].string_value = file
             config.parameters["onnx_sha256"].string_value = onnx.sha256
-            config.parameters["threads"].string_value = str(options.threads)
+            config.parameters["threads"].string_value = str(spec.threads_on_cpu(options.threads))
         case _:
             assert_never(options.platform)
     for key, value in identity_parameters(manifest, spec).items():

@@ -76,6 +76,30 @@ async def test_a_row_of_a_batch_is_the_row_alone(
     await engine.close()
 
 
+async def test_logarithms_of_a_row_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    """As of a spectrogram: by two threads, the ends of each thread's part would differ."""
+    width = 7232
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name in "xy"
+    )
+    graph = helper.make_graph([helper.make_node("Log", ["x"], ["y"])], "log", [x], [y])
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, ir_version=10), path)
+    tensors = [TensorSpec(name, "float32", (width,)) for name in "xy"]
+    spec = EngineSpec(
+        "log", "audio_encoder", path.name, engine_sha256(path), 8,
+        inputs=tuple(tensors[:1]), outputs=tuple(tensors[1:]),
+    )  # fmt: skip
+    engine = open_onnxruntime_engine(tmp_path, spec, EngineOptions(num_threads=2, warm_up=False))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        rows = rng.uniform(0.01, 1, (2, width)).astype(np.float32)
+        both = (await engine.infer({"x": rows}))["y"]
+        for row, out in zip(rows, both, strict=True):
+            assert (await engine.infer({"x": row[None]}))["y"].tobytes() == out.tobytes()
+    await engine.close()
+
+
 def thread_ids() -> set[int]:
     return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
