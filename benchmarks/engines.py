@@ -2,11 +2,12 @@
 
     python benchmarks/engines.py --engines engines/repository/demo [--seconds 1]
 
-Per engine: milliseconds a run with 1 and 2 threads, alone and as a batch of 8. Per division of
-threads: chunks a second of one and of several sessions, each chunk audio encoder, denoiser,
-decoder. `in turn` makes a chunk whole before the next; `pipelined` decodes a chunk while the next
-is denoised, as the gateway does. All are medians of rounds in which everything was measured once.
-Writes results/engines.json, unless other programs took the cores: then the figures say nothing.
+Per engine: milliseconds a run with 1 and 2 threads (the audio encoder has 1 in either), alone and
+as a batch of 8. Per division of threads: chunks a second of one and of several sessions, each chunk
+audio encoder, denoiser, decoder. `in turn` makes a chunk whole before the next; `pipelined` decodes
+a chunk while the next is denoised, as the gateway does. All are medians of rounds in which
+everything was measured once. Writes results/engines.json, unless other programs took the cores:
+then the figures say nothing.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sys
 import threading
 
 NICENESS = 5
-"""Added to a thread's own: it gets a third of a core that both want."""
+"""Added to a thread's own: it gets a quarter of a core that one of the others wants too."""
 _MAX_NICENESS = 19
 
 

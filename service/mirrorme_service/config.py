@@ -35,7 +35,9 @@ class ServiceConfig:
     engines: Annotated[Path, "Folder of the exported engines."] = Path("engines/repository/demo")
     platform: Annotated[Platform, "What runs the engines."] = "onnxruntime"
     device: Annotated[Device, "Where in-process engines run."] = "cpu"
-    threads: Annotated[int, "CPU threads of one in-process engine; they run side by side."] = 2
+    threads: Annotated[
+        int, "CPU threads of one in-process engine, 1 for the audio encoder; they run side by side."
+    ] = 2
     triton_endpoints: Annotated[
         str, "Triton servers, host:port or dns:///name:port, separated by commas."
     ] = "localhost:8001"

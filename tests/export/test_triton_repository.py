@@ -104,6 +104,19 @@ def test_platforms(platform: Platform, field: str, value: str, file: str) -> Non
     assert (getattr(config, field), config.default_model_filename) == (value, file)
 
 
+@pytest.mark.parametrize(
+    ("platform", "parameter"),
+    [("onnxruntime_onnx", "intra_op_thread_count"), ("python", "threads")],
+)
+def test_the_audio_encoder_has_one_thread(platform: Platform, parameter: str) -> None:
+    options = TritonOptions(platform=platform, threads=4)
+    threads = {
+        spec.role: model_config(MANIFEST, spec, options).parameters[parameter].string_value
+        for spec in MANIFEST.engines
+    }
+    assert (threads["audio_encoder"], threads["decoder"]) == ("1", "4")
+
+
 def test_scalars_travel_with_one_dimension() -> None:
     config = model_config(MANIFEST, MANIFEST.engine("audio_encoder"), TritonOptions())
     pcm, phase = config.input

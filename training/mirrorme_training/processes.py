@@ -7,7 +7,6 @@ the same order.
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterable
 
 import torch
@@ -84,5 +83,4 @@ class Processes:
             # The connection must not end with the last module that holds it: it waits for gloo's
             # threads, which may want Python's lock, and torch gives that free for itself alone.
             self._accelerator.free_memory()
-            gc.collect()
             torch.distributed.destroy_process_group()
