@@ -61,7 +61,7 @@ test-slow: setup ## The long tests
 	$(PYTEST) -m slow --timeout 1800 $(ARGS)
 
 test-tensorrt: $(REPOSITORY)/demo/manifest.json ## Build the demo's plans for two GPUs, without one
-	$(BIN)/pytest -rs -m 'tensorrt or gpu' --timeout 600 tests/tensorrt $(ARGS)
+	$(BIN)/pytest -rs -m 'tensorrt or gpu' --timeout 600 tests/tensorrt tests/training $(ARGS)
 
 test-triton: $(REPOSITORY)/demo/manifest.json ## The tests that need a Triton server; installs one
 	$(TRITON) install

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +61,14 @@ class AudioEncoder(nn.Module):
             return self._encode_windows(pcm, num_latents)
         window = self.window
         slots_per_latent = FRAMES_PER_LATENT * self.config.audio.slots_per_frame
-        positions = [
-            window.position(window.past_samples, slot)
-            for slot in range(-window.past_slots, num_latents * slots_per_latent)
-        ]
+        slots = _clip_slots(window, num_latents * slots_per_latent, pcm.device)
         backbone = self.config.audio.backbone
         assert self.config.audio.band
-        num_features = int(positions[-1]) + 2 + sum(self.config.audio.band.lookahead_features)
+        num_features = slots.last_feature + 2 + sum(self.config.audio.band.lookahead_features)
         num_samples = (num_features - 1) * window.hop_samples + backbone.reach_samples
         mixed = self._mix(_cut(pcm, -window.past_samples, num_samples))
-        below = torch.tensor([int(p) for p in positions], device=pcm.device)
-        share = torch.tensor([float(p % 1) for p in positions], device=pcm.device)[:, None]
-        return self.tokens(mixed[:, below] * (1 - share) + mixed[:, below + 1] * share)
+        below, share = mixed[:, slots.below], slots.share
+        return self.tokens(below * (1 - share) + mixed[:, slots.below + 1] * share)
 
     def _encode_windows(self, pcm: Tensor, num_latents: int) -> Tensor:
         num_chunks, rest = divmod(num_latents, self.config.chunk.num_latents)
@@ -98,6 +96,28 @@ class AudioEncoder(nn.Module):
         for i, state in enumerate(states[1:], start=1):
             mixed = mixed + state.float() * weights[i]
         return mixed.to(states[0].dtype)
+
+
+class _ClipSlots(NamedTuple):
+    """Where the slots of a clip lie between features."""
+
+    below: Tensor
+    """[slots] the feature before each"""
+    share: Tensor
+    """[slots, 1] how far towards the one after it"""
+    last_feature: int
+
+
+@functools.lru_cache(maxsize=8)
+def _clip_slots(window: AudioWindow, num_slots: int, device: torch.device) -> _ClipSlots:
+    """Kept, so that a GPU need not be waited for to send them there."""
+    positions = [
+        window.position(window.past_samples, slot) for slot in range(-window.past_slots, num_slots)
+    ]
+    with torch.inference_mode(mode=False):
+        below = torch.tensor([int(p) for p in positions], device=device)
+        share = torch.tensor([float(p % 1) for p in positions], device=device)[:, None]
+    return _ClipSlots(below, share, int(positions[-1]))
 
 
 def interpolation(positions: list[Fraction], num_features: int) -> Tensor:

@@ -197,7 +197,8 @@ class Denoiser(nn.Module):
 
     def _clean(self, conditions: Conditions, text: list[KeysValues | None]) -> list[KeysValues]:
         latents = torch.cat((conditions.identity[:, None], conditions.motion), dim=1)
-        types = self.token_types[[IDENTITY] + [MOTION] * conditions.motion.shape[1]]
+        identity, motion = self.token_types[IDENTITY], self.token_types[MOTION]
+        types = torch.stack([identity] + [motion] * conditions.motion.shape[1])
         x = self.base.patchify_proj(to_tokens(latents)) + types[:, None]
         # One group: all are at t = 0.
         x = x.flatten(1, 2)[:, None]

@@ -69,10 +69,6 @@ class PatchBasis(nn.Module):
         x = x.reshape(batch * frames * last_frames, rows, columns, -1).permute(0, 3, 1, 2)
         return x.unflatten(0, (batch, -1)).transpose(1, 2)
 
-    def amplitudes(self) -> Tensor:
-        """`[C]`: the root mean square of a block's pixels that a channel of 1 makes."""
-        return (-self.log_gain).exp() / len(self.mean) ** 0.5
-
     def blocks(self, clip: Tensor) -> Tensor:
         """Patches `[B, 3 p p, 8 F, H / p, W / p]` to rows of pixels `[B, F, h, w, pixels]`."""
         return self._blocks(clip, FRAMES_PER_LATENT)

@@ -71,13 +71,6 @@ class VideoVae(nn.Module):
             means.append(self.basis.encode(patchify(frames, self.config.patch_px)))
         return sum(means[1:], means[0]), log_variance
 
-    def channel_amplitudes(self) -> Tensor:
-        """`[C]`: how far a normalised channel moves a block's pixels, in root mean squares; 1 where
-        there is no linear path to tell."""
-        if self.basis is None:
-            return torch.ones_like(self.scale.std)
-        return self.scale.std * self.basis.amplitudes()
-
     def decode(self, latents: Tensor) -> Tensor:
         """A whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]`, about -1 to 1.
 

@@ -19,9 +19,9 @@ from mirrorme_training.clip_casting import (
 )
 from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
-from mirrorme_training.flow_batch import draw_chunks, draw_dropped, moves
+from mirrorme_training.flow_batch import draw_chunks, draw_dropped, keypoint_tokens, moves
 from mirrorme_training.latent_clips import LatentClips
-from mirrorme_training.paint_manner import PaintManner
+from mirrorme_training.paint_manner import PaintManner, draw_manner
 from mirrorme_training.recipe import BankConfig, DropoutConfig, FlowStageConfig
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_shards import (
@@ -170,7 +170,9 @@ def test_pixels_survive_the_way_to_the_vae_and_back() -> None:
 
 def test_augmented_speech_keeps_its_time() -> None:
     time_s = np.arange(16000) / 16000
-    bursts = np.sin(2 * np.pi * 220 * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0)
+    # Of all frequencies, as some are taken out.
+    hiss = np.random.default_rng(0).uniform(-1, 1, len(time_s))
+    bursts = hiss * (np.sin(2 * np.pi * 3 * time_s) > 0)
     pcm = torch.tensor(np.stack([bursts, bursts, np.zeros_like(bursts)])).float().repeat(6, 1)
     heard = augment_batch(pcm, torch.Generator().manual_seed(0))
     assert heard.shape == pcm.shape and heard.abs().max() <= 1 and heard.isfinite().all()
@@ -206,3 +208,33 @@ def test_what_speech_does_not_move_is_given_where_it_moves(store: ClipStore) -> 
     dropout = DropoutConfig(controls=1.0)
     given = draw_dropped(config, dropout, len(moved), generator, moved).control_weights
     assert torch.equal(given, moved.float())
+
+
+def test_clips_without_speech_are_never_still() -> None:
+    still = BankConfig(still=1.0)
+    spoken = draw_manner(0, still, 64, 0, speaks=True)
+    silent = draw_manner(0, still, 64, 0, speaks=False)
+    assert (spoken.liveliness, silent.liveliness) == (0.0, 1.0)
+
+
+def test_the_square_around_the_mouth_may_be_painted_alone(store: ClipStore) -> None:
+    source = PaintedOnDemand(store)
+    window = source.window(0, BankConfig(window_latents=3, hands=False, whole_px=128), 64, 0)
+    assert window.frames.shape[1:3] == (64, 64)
+    mouth = window.masks[0, 1].nonzero().float().mean(dim=0)
+    # Of 16 x 16; the square lies on the grid of tokens, up to 4 of these beside the mouth.
+    assert ((mouth - 7.5).abs() < 5).all()
+
+
+def test_tokens_with_keypoints_are_found() -> None:
+    keypoints = torch.zeros(1, 16, 2, 21, 3)
+    # In the second latent's last frame, well within column 5, row 2 of 8 x 4 tokens.
+    keypoints[0, 15, 1, 20] = torch.tensor([5.5 / 8, 2.5 / 4, 1.0])
+    # Not given.
+    keypoints[0, 15, 0, 3] = torch.tensor([0.5 / 8, 0.5 / 4, 0.0])
+    found = keypoint_tokens(keypoints, torch.Size((4, 8)))
+    assert found.shape == (1, 2, 1, 4, 8)
+    assert found.nonzero().tolist() == [[0, 1, 0, 2, 5]]
+    keypoints[0, 15, 1, 20, 0] = 5.9 / 8
+    found = keypoint_tokens(keypoints, torch.Size((4, 8)))
+    assert found[0, 1, 0].nonzero().tolist() == [[2, 5], [2, 6]], "it is nearly in the next one"

@@ -10,6 +10,7 @@ from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_presets import tiny_vae_config
 from mirrorme_training.anchor_fit import fit_anchor
 from mirrorme_training.basis_fit import fit_basis
+from mirrorme_training.channel_weights import channel_sensitivity
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import to_video
 from mirrorme_training.recipe import BankConfig
@@ -31,7 +32,7 @@ def few_patterns(number: int) -> Record:
     pixels = (127.5 + 12 * blocks).round().clamp(0, 255).to(torch.uint8)
     return {
         "frames": torch.cat([pixels[:1], pixels]),
-        "masks": torch.zeros(9, 2, 16, 16, dtype=torch.uint8),
+        "masks": torch.zeros(9, 16, 16, 2, dtype=torch.uint8),
     }
 
 
@@ -46,7 +47,10 @@ def test_basis_finds_what_pictures_are_made_of() -> None:
     fit_basis(vae, bank, seed=0)
     after = (vae.decode(vae.encode(unseen).mean) - unseen)[:, :, 1:].std()
     assert after < 0.02 < 0.1 < before
-    assert vae.channel_amplitudes()[:NUM_PATTERNS].min() > 10 * vae.channel_amplitudes()[-1]
+    latents = vae.encode(unseen).mean
+    window = torch.cat([latents[:, :, :1]] * config.context_latents + [latents[:, :, 1:]], dim=2)
+    seen = channel_sensitivity(vae, window.repeat(32, 1, 1, 1, 1), torch.ones(32, 2, 2), seed=0)
+    assert seen[:NUM_PATTERNS].min() > 100 * seen[-1]
 
 
 def test_some_channels_say_how_things_move_alone() -> None:

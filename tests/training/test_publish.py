@@ -11,7 +11,7 @@ from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.errors import CheckpointError
 from mirrorme_model.presets import preset
-from mirrorme_training.publish import publish
+from mirrorme_training.publish import Blend, publish
 
 
 @pytest.fixture
@@ -54,6 +54,22 @@ def test_controls_are_amplified_and_the_card_says_so(whole: AvatarModel, tmp_pat
     torch.testing.assert_close(
         after.output.weight, 1.5 * before.output.weight, atol=1e-3, rtol=1e-3
     )
+
+
+def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path) -> None:
+    first = saved(whole, tmp_path / "first.safetensors", "hands")
+    other = AvatarModel.random(whole.config, 1)
+    second = saved(other, tmp_path / "second.safetensors", "hands")
+    publish(first, tmp_path / "mean.safetensors", blend=Blend(second, 0.25))
+    mean = load_checkpoint(tmp_path / "mean.safetensors")
+    assert mean.provenance["blend"] == {"stage": "hands", "share": 0.25}
+    got, a, b = (m.state_dict() for m in (mean.model, whole, other))
+    for name, weight in got.items():
+        wanted = 0.75 * a[name] + 0.25 * b[name]
+        torch.testing.assert_close(weight, wanted, atol=2e-3, rtol=2e-3)
+    stranger = saved(AvatarModel.random(preset("tiny"), 0), tmp_path / "tiny.safetensors", "hands")
+    with pytest.raises(CheckpointError, match="another model"):
+        publish(first, tmp_path / "refused.safetensors", blend=Blend(stranger))
 
 
 def test_a_decoder_of_other_latents_is_refused(whole: AvatarModel, tmp_path: Path) -> None:

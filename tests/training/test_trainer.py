@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mirrorme_model.presets import preset
 from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.flow_stage import FlowStage
+from mirrorme_training.painted_clips import PaintConfig, write_painted
 from mirrorme_training.recipe import (
     FIRST_STAGES,
     STAGES,
@@ -27,6 +29,7 @@ from mirrorme_training.recipe import (
     shipped_recipes,
     with_newer_settings,
 )
+from mirrorme_training.run_log import read_log
 from mirrorme_training.run_state import RunError
 from mirrorme_training.stage import Stage
 from mirrorme_training.vae_stage import VaeStage
@@ -51,6 +54,27 @@ def test_resumed_run_equals_unbroken_run(
     assert broken == whole
     checkpoints = [load_checkpoint(f / "checkpoint.safetensors") for f in (whole_folder, parts)]
     assert checkpoints[0].model.weights_sha256() == checkpoints[1].model.weights_sha256()
+
+
+def test_people_who_are_not_trained_on_are_watched(data: Path, start: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "watched.toml"
+    tiny = resources.files("mirrorme_training").joinpath("recipes", "tiny.toml").read_text()
+    recipe.write_text(tiny.replace("[hands]\n", "[hands]\nheld_out_clips = 2\n"))
+    train("hands", data, tmp_path / "run", init=start)
+    train("hands", data, tmp_path / "watched", init=start, recipe=str(recipe))
+    run, watched = (read_log(tmp_path / name) for name in ("run", "watched"))
+    assert [line["loss"] for line in run] == [line["loss"] for line in watched]
+    held_out = [line["held_out_flow"] for line in watched]
+    assert len(set(held_out)) == len(held_out), "the average moves"
+    assert max(held_out) < 2 * min(held_out), "the chunks and their noise are the same"
+
+
+def test_painted_clips_keep_nobody_out(data: Path, start: Path, tmp_path: Path) -> None:
+    painted, recipe = tmp_path / "painted", tmp_path / "own.toml"
+    list(write_painted(painted, data, PaintConfig(num_clips=2, window_latents=3, size_px=64)))
+    recipe.write_text("[hands]\nheld_out_clips = 1\nbank = { num_clips = 2, window_latents = 3 }\n")
+    with pytest.raises(RecipeError, match="held_out_clips"):
+        train("hands", painted, tmp_path / "run", init=start, steps=1, recipe=str(recipe))
 
 
 def test_run_of_another_kind_is_not_resumed(data: Path, start: Path, tmp_path: Path) -> None:

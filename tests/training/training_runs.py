@@ -35,6 +35,8 @@ def train(
     parts: int | None = None,
     recipe: str = "tiny",
     published: PublishedParts = NOTHING_PUBLISHED,
+    device: str = "cpu",
+    graphs: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Runs a stage of a recipe and returns the losses of all its steps so far."""
@@ -48,7 +50,12 @@ def train(
         parts=parts,
         published=published,
         options=RunOptions(
-            folder, torch.device("cpu"), seed=1, precision=precision, call_steps=call_steps
+            folder,
+            torch.device(device),
+            seed=1,
+            precision=precision,
+            call_steps=call_steps,
+            graphs=graphs,
         ),
     )
     run_stage(request, say)

@@ -98,7 +98,7 @@ def _draw(
     stills: list[Tensor] = []
     movements: list[Tensor] = []
     for slot in range(min(len(bank), _MAX_BLOCKS // _STILLS_PER_CLIP)):
-        frames, masks = bank["frames"][slot], bank["masks"][slot]
+        frames, masks = bank["frames"][slot], bank["masks"][slot].movedim(-1, 1)
         blocks = basis.blocks(patchify(to_video(frames[1:])[None], vae.config.patch_px))
         blocks = blocks.flatten(0, 3).unflatten(1, (FRAMES_PER_LATENT, -1))
         seen = token_masks(masks, SPATIAL_FACTOR // MASK_STRIDE, FRAMES_PER_LATENT)[1:].cpu()

@@ -101,14 +101,31 @@ def preview(
     show_default=True,
     help="Make given controls do so many times as much, where they do less than they are asked.",
 )
-def publish(checkpoint: Path, output: Path, decoder: Path | None, control_gain: float) -> None:
+@click.option(
+    "--blend",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint of another run from the same start: the weights become a mean of both.",
+)
+@click.option(
+    "--blend-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Of --blend in the mean.",
+)
+def publish(
+    checkpoint: Path, output: Path, decoder: Path | None, control_gain: float,
+    blend: Path | None, blend_share: float,
+) -> None:  # fmt: skip
     """Write a CHECKPOINT in half precision, as it is shipped."""
     from mirrorme_model.errors import CheckpointError
 
+    from mirrorme_training.publish import Blend
     from mirrorme_training.publish import publish as write
 
+    mixed = None if blend is None else Blend(blend, blend_share)
     try:
-        write(checkpoint, output, decoder, control_gain)
+        write(checkpoint, output, decoder, control_gain, mixed)
     except CheckpointError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

@@ -29,8 +29,8 @@ from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 
 _RENDER_FRAMES = 64
-_GPU_RENDER_FRAMES = 1024
-_PAINTED_TOGETHER = 16
+_GPU_RENDER_FRAMES = 4096
+_PAINTED_TOGETHER = 48
 _LEAD_FRAMES = FRAMES_PER_LATENT - 1
 _LATENTS_PER_S = 3
 
@@ -74,6 +74,11 @@ class PaintedOnDemand:
         return self._store.num_clips
 
     @property
+    def is_endless(self) -> bool:
+        """See `ClipSource`."""
+        return True
+
+    @property
     def data_hash(self) -> str:
         """See `ClipSource`."""
         return self._store.data_hash
@@ -85,11 +90,17 @@ class PaintedOnDemand:
             self._asked, self._ahead = asked, {}
         if number not in self._ahead:
             numbers = [number + i * self._stride for i in range(self._together)]
-            manners = [draw_manner(n, bank, size_px, seed) for n in numbers]
+            manners = [
+                draw_manner(n, bank, size_px, seed, speaks=self._speaks(n, bank, seed))
+                for n in numbers
+            ]
             self._ahead = dict(
                 zip(numbers, self.painted(numbers, bank, manners, seed), strict=True)
             )
         return self._ahead.pop(number)
+
+    def _speaks(self, number: int, bank: BankConfig, seed: int) -> bool:
+        return self._store.speaks(cast(number, self._store, bank, seed).clip)
 
     def painted(
         self, numbers: Sequence[int], bank: BankConfig, manners: Sequence[PaintManner], seed: int
@@ -102,14 +113,17 @@ class PaintedOnDemand:
             rows = slice(first * FRAMES_PER_LATENT, (first + 1 + bank.window_latents) * 8)
             pose = manner.calmed(store.pose(casting.clip, rows, hands=bank.hands))
             takes.append(_Take(casting, manner, first, rows, pose))
-        shown = paint([(t.casting, t.pose[_LEAD_FRAMES:], t.manner) for t in takes])
         bare = [t for t in takes if bank.hands and t.casting.bare < bank.bare]
-        bare_shown = iter(
-            paint([(t.casting, _without_hands(t.pose[_LEAD_FRAMES::8]), t.manner) for t in bare])
-        )
+        clips = [(t.casting, t.pose[_LEAD_FRAMES:], t.manner) for t in takes]
+        portraits = [
+            (t.casting, _without_hands(t.pose[_LEAD_FRAMES::FRAMES_PER_LATENT]), t.manner)
+            for t in bare
+        ]
+        shown = paint(clips + portraits)
+        bare_shown = iter(shown[len(clips) :])
         return [
             self._window(take, painted, next(bare_shown) if take in bare else None, bank)
-            for take, painted in zip(takes, shown, strict=True)
+            for take, painted in zip(takes, shown, strict=False)
         ]
 
     def _window(

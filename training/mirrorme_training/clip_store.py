@@ -32,6 +32,7 @@ class ClipStore:
             with np.load(shard_path(folder, number)) as file:
                 for name in file.files:
                     parts.setdefault(name, []).append(torch.from_numpy(file[name]))
+        self._speaks = torch.cat(parts["visemes"]).any(dim=1).tolist()
         self._arrays = {name: torch.cat(rows).to(device) for name, rows in parts.items()}
         if self._arrays["controls"].shape[-1] != len(CONTROLS):
             raise ShardError(
@@ -47,6 +48,10 @@ class ClipStore:
     def audio(self, clip: int) -> Tensor:
         """Clean speech, `[N]` float32 in -1 to 1; frame n starts at sample n * 2000 / 3."""
         return self._arrays["audio"][clip].float() / _FULL_SCALE
+
+    def speaks(self, clip: int) -> bool:
+        """False: silence throughout."""
+        return bool(self._speaks[clip])
 
     def visemes(self, clip: int) -> Tensor:
         """`[T]` int64, indices into `speech_shards.VISEME_NAMES`."""

@@ -63,6 +63,11 @@ class ClipSource(Protocol):
         ...
 
     @property
+    def is_endless(self) -> bool:
+        """True: every number is of somebody else. Else numbers from `num_clips` on come again."""
+        ...
+
+    @property
     def data_hash(self) -> str:
         """SHA-256 that names the data."""
         ...

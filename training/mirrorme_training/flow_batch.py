@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -133,7 +134,7 @@ def draw_dropped(
     def unit(*shape: int) -> Tensor:
         return torch.rand(*shape, device=device, generator=generator)
 
-    groups = torch.tensor([_group(c.name) for c in model.controls.controls], device=device)
+    groups = _groups(_names(model), device)
     by_group = (unit(batch, _NUM_GROUPS) < 0.5)[:, groups]
     single = unit(batch, len(groups)) < 0.8
     anything = unit(batch, 1) >= config.controls
@@ -153,12 +154,24 @@ def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch) -> Tensor:
     controls = bank["controls"][slots].float()
     moving = controls.amax(dim=1) - controls.amin(dim=1) > _AT_REST
     silent = (bank["visemes"][slots] == _SILENCE).all(dim=1)
-    return moving & (_free(model).to(moving.device) | silent[:, None])
+    return moving & (_free(_names(model), moving.device) | silent[:, None])
 
 
-def _free(model: ModelConfig) -> Tensor:
+def _names(model: ModelConfig) -> tuple[str, ...]:
+    return tuple(control.name for control in model.controls.controls)
+
+
+# Kept, as sending them to a GPU waits for it.
+@functools.lru_cache(maxsize=8)
+def _free(names: tuple[str, ...], device: torch.device) -> Tensor:
     """`[controls]` bool: what speech does not tell."""
-    return torch.tensor([c.name not in SPEECH_CONTROLS for c in model.controls.controls])
+    return torch.tensor([name not in SPEECH_CONTROLS for name in names], device=device)
+
+
+@functools.lru_cache(maxsize=8)
+def _groups(names: tuple[str, ...], device: torch.device) -> Tensor:
+    """`[controls]`: those of a group come and go together."""
+    return torch.tensor([_group(name) for name in names], device=device)
 
 
 def chunk_tokens(tokens: Tensor, batch: ChunkBatch) -> Tensor:
@@ -172,6 +185,21 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
     return torch.where(dropped[:, None, None, None], null.to(tokens.dtype), tokens)
 
 
+def keypoint_tokens(keypoints: Tensor, size: torch.Size) -> Tensor:
+    """`[B, 8 F, 2, 21, 3]` to `[B, F, 1, h, w]`: 1.0 where a token of `size` has a keypoint within
+    it, or less than a quarter of its side beside it, in one of its frames."""
+    height, width = size
+    points = keypoints.unflatten(1, (-1, FRAMES_PER_LATENT)).flatten(2, 4)
+    x, y, visibility = points.split(1, dim=-1)
+    columns, rows = (torch.arange(n, device=points.device) + 0.5 for n in (width, height))
+    in_column = ((x * width - columns).abs() < _NEAR_TOKEN) & (visibility > 0)
+    in_row = (y * height - rows).abs() < _NEAR_TOKEN
+    # Of [B, F, h, w]: how many keypoints are in both.
+    counts = in_row.float().transpose(2, 3) @ in_column.float()
+    return (counts > 0).float()[:, :, None]
+
+
+_NEAR_TOKEN = 0.75
 _NUM_GROUPS = 5
 _AT_REST = 0.02
 """As far as a control may go and count as not moved."""

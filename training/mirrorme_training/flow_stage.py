@@ -19,6 +19,7 @@ from mirrorme_model.transformer import GATES
 from torch import Tensor, nn
 
 from mirrorme_training.anchor_fit import fit_anchor
+from mirrorme_training.channel_weights import channel_sensitivity
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_window import ClipSource, window_tokens
 from mirrorme_training.flow_batch import (
@@ -28,6 +29,7 @@ from mirrorme_training.flow_batch import (
     draw_chunks,
     draw_dropped,
     drop_audio,
+    keypoint_tokens,
     moves,
     take_chunks,
 )
@@ -42,6 +44,9 @@ from mirrorme_training.speech_head import SpeechHead, mouth_shapes
 from mirrorme_training.stage import Picture, averaged_copy
 
 _ANCHOR_CHUNKS = 1024
+_MEASURED_CLIPS = 8
+_FIRST_HELD_OUT = 1 << 40
+"""Numbers that training does not reach."""
 
 
 class FlowStage:
@@ -53,8 +58,6 @@ class FlowStage:
     ) -> None:  # fmt: skip
         """`config.batch` is of one part, `config.bank` of all."""
         self.model = model
-        if config.bank.vary and not config.hear_once:
-            raise RecipeError("bank.vary wants hear_once")
         self._config, self._seed = config, seed
         model.requires_grad_(False)
         for module in (model.audio, model.denoiser):
@@ -81,10 +84,11 @@ class FlowStage:
             heard_by=self.average.audio if config.hear_once else None,
         )  # fmt: skip
         self.bank = ClipBank(config.bank, make, parts)
+        # Of the process that logs alone.
+        self._held_out = _keep_out(config, source, make) if 0 in parts.own else None
         names = [control.name for control in model.config.controls.controls]
         columns = [names.index(name) for name in MOUTH_CONTROLS if name in names]
-        amplitudes = self.average.vae.channel_amplitudes() ** config.channel_power
-        self._channel_weights = (amplitudes / amplitudes.mean())[:, None, None].to(source.device)
+        self._channel_weights = self._weigh_channels(make)
         self._columns = torch.tensor(columns, device=source.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -93,6 +97,25 @@ class FlowStage:
         self.trained = nn.ModuleDict({"model": networks, "head": head})
         self._head = head
         self.clips_per_step = config.batch * config.chunks_per_clip
+
+    def _weigh_channels(self, make: LatentClips) -> Tensor:
+        """`[C, 1, 1]`, 1 in the mean; the same wherever a run begins or goes on."""
+        vae, power = self.average.vae, self._config.channel_power
+        if not power:
+            return torch.ones_like(vae.scale.std)[:, None, None]
+        clips = [make(number) for number in range(_MEASURED_CLIPS)]
+        latents = torch.stack([clip["latents"] for clip in clips]).float().transpose(1, 2)
+        at, after = vae.config.context_latents, vae.config.lookahead_latents
+        if latents.shape[2] < at + 1 + after:
+            raise RecipeError(
+                f"bank.window_latents is {latents.shape[2] - 1}: want at least {at + after} to "
+                "measure channels (channel_power)"
+            )
+        masks = torch.stack([clip["masks"][at] for clip in clips]).float()
+        weights = mask_weights(masks[:, None], self._config)[:, 0, 0]
+        window = latents[:, :, : at + 1 + after]
+        seen = channel_sensitivity(vae, window, weights, self._seed) ** (power / 2)
+        return (seen / seen.mean())[:, None, None]
 
     def compile(self) -> None:
         """See `Stage`."""
@@ -132,7 +155,7 @@ class FlowStage:
             self.bank, first.clips, first.rows, starts, length, first.identity, motion
         )
         prefill = model.denoiser.prefill(conditions_of(model, batch, tokens, dropped))
-        weights = token_weights(batch.masks, config)
+        weights = token_weights(batch, config)
         mouth = batch.masks[:, :, 1:]
         loss, at_mouth = tokens.new_zeros(()), tokens.new_zeros(())
         for _ in range(config.noises_per_chunk):
@@ -174,6 +197,10 @@ class FlowStage:
         for block in self.model.denoiser.base.blocks:
             block.scale_shift_table[list(GATES)] += 1.0
         self.average.denoiser.load_state_dict(self.model.denoiser.state_dict())
+
+    def kind(self, step: int) -> int:
+        """See `Stage`."""
+        return self.rollout_depth(step)
 
     def rollout_depth(self, step: int) -> int:
         """How many chunks are made before those that are trained; not drawn on the device, which
@@ -226,6 +253,20 @@ class FlowStage:
         shapes = mouth_shapes(controls, opening, self._columns)
         return self._head.loss(tokens, shapes, self.bank["visemes"][batch.clips])
 
+    @torch.no_grad()
+    def held_out(self) -> dict[str, Tensor]:
+        """See `Stage`. The same chunks and noise every time."""
+        if self._held_out is None:
+            return {}
+        device = self._held_out["latents"].device
+        model, bank = self.model, self.bank
+        self.model, self.bank = self.average, self._held_out
+        try:
+            _, numbers = self.loss(0, torch.Generator(device).manual_seed(0))
+        finally:
+            self.model, self.bank = model, bank
+        return {f"held_out_{name}": value for name, value in numbers.items()}
+
     def strip(self) -> Picture:
         """See `Stage`."""
         steps = self._config.strip_steps
@@ -235,6 +276,17 @@ class FlowStage:
 
     def finish(self) -> None:
         """See `Stage`: nothing to do."""
+
+
+def _keep_out(config: FlowStageConfig, source: ClipSource, make: LatentClips) -> ClipBank | None:
+    if not config.held_out_clips:
+        return None
+    if not source.is_endless:
+        raise RecipeError("held_out_clips wants clips painted on demand: others come again")
+    held = dataclasses.replace(config.bank, num_clips=config.held_out_clips, renew_every_steps=0)
+    bank = ClipBank(held, lambda number: make(_FIRST_HELD_OUT + number))
+    bank.advance(0)
+    return bank
 
 
 def conditions_of(
@@ -266,7 +318,15 @@ def noised_motion(motion: Tensor, config: FlowStageConfig, generator: torch.Gene
     return motion + level * (config.motion_noise * noise + config.motion_offset * offset)
 
 
-def token_weights(masks: Tensor, config: FlowStageConfig) -> Tensor:
+def token_weights(batch: ChunkBatch, config: FlowStageConfig) -> Tensor:
+    """`[B, F, 1, h, w]`, 1 outside faces and hands."""
+    weights = mask_weights(batch.masks, config)
+    if not config.hands_weight:
+        return weights
+    return weights + config.hands_weight * keypoint_tokens(batch.keypoints, weights.shape[-2:])
+
+
+def mask_weights(masks: Tensor, config: FlowStageConfig) -> Tensor:
     """`[B, F, 2, h, w]` to `[B, F, 1, h, w]`, 1 outside faces."""
     face, mouth = masks.split(1, dim=2)
     return 1 + config.face_weight * face + config.mouth_weight * mouth

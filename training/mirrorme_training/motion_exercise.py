@@ -15,6 +15,7 @@ from mirrorme_training.portrait_pose import (
 )
 
 _HEAD_REACH_DEGREES = 18.0
+_MOST_TOGETHER = 12
 _JAW_UNDER_CLOSED_LIPS = 0.5
 """`mouthClose` shows only while the jaw is down."""
 _LEFT, _RIGHT = "Left", "Right"
@@ -25,7 +26,7 @@ def exercise(controls: NDArray[np.float64], random: np.random.Generator) -> None
     count = len(controls)
     for name in ("jawOpen", "mouthClose"):
         controls[:, CONTROL_INDEX[name]] = 0.0
-    for name in random.permutation(CONTROLS)[: int(random.integers(1, 8))]:
+    for name in random.permutation(CONTROLS)[: int(random.integers(1, _MOST_TOGETHER + 1))]:
         curve = _curve(str(name), count, random)
         controls[:, CONTROL_INDEX[name]] = curve
         if name == "mouthClose":

@@ -87,11 +87,16 @@ class PaintManner:
         return dataclasses.replace(who, framing=closer), self.crop_px
 
 
-def draw_manner(number: int, bank: BankConfig, size_px: int, seed: int) -> PaintManner:
+def draw_manner(
+    number: int, bank: BankConfig, size_px: int, seed: int, *, speaks: bool
+) -> PaintManner:
     """Of a clip that is painted on demand."""
     random = np.random.default_rng([seed, number, 3])
-    if random.random() >= bank.still:
-        return PaintManner(size_px, sway=bank.sway)
+    manner = PaintManner(size_px, sway=bank.sway)
+    if bank.whole_px is not None:
+        manner = dataclasses.replace(manner, size_px=bank.whole_px, crop_px=size_px)
+    if random.random() >= bank.still or not speaks:
+        return manner
     moving = [names for names in _MOVING_TOGETHER if random.random() < _STILL_MOVES]
     together = frozenset(name for names in moving for name in names)
-    return PaintManner(size_px, liveliness=0.0, moving=together, sway=bank.sway)
+    return dataclasses.replace(manner, liveliness=0.0, moving=together)

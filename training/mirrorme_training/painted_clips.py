@@ -153,6 +153,11 @@ class PaintedClips:
         return self._config.num_clips
 
     @property
+    def is_endless(self) -> bool:
+        """See `ClipSource`."""
+        return False
+
+    @property
     def data_hash(self) -> str:
         """See `ClipSource`. Of the index, which names speech and seed: painting has no chance."""
         return self._data_hash

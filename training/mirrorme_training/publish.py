@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.errors import CheckpointError
 
 _DECODER = "decoder."
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Weights of another run that went on from the same ones: the mean of both often does better
+    with what neither was trained on (model soups: Wortsman et al., 2022)."""
+
+    checkpoint: Path
+    share: float = 0.5
+
+
 def publish(
-    checkpoint: Path, output: Path, decoder: Path | None = None, control_gain: float = 1.0
+    checkpoint: Path,
+    output: Path,
+    decoder: Path | None = None,
+    control_gain: float = 1.0,
+    blend: Blend | None = None,
 ) -> None:
     """Writes `checkpoint` to `output`.
 
@@ -20,12 +35,19 @@ def publish(
         decoder: a checkpoint of stage vae whose VAE's decoder is taken; one that began from the
             same latents and trained the decoder alone.
         control_gain: of `ControlEmbedding.amplify`, for weights that do less than they are asked.
+        blend: weights that are mixed in.
 
     Raises:
         CheckpointError: a file cannot be read or written, or the two have other latents.
     """
     held = load_checkpoint(checkpoint)
     provenance = held.provenance
+    if blend is not None:
+        other = load_checkpoint(blend.checkpoint)
+        if other.model.config != held.model.config:
+            raise CheckpointError(f"{blend.checkpoint} is of another model than {checkpoint}")
+        _mix(held.model, other.model, blend.share)
+        provenance = {**provenance, "blend": {**other.provenance, "share": blend.share}}
     if decoder is not None:
         other = load_checkpoint(decoder)
         own, theirs = held.model.vae.state_dict(), other.model.vae.state_dict()
@@ -49,3 +71,10 @@ def publish(
         )
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error}") from error
+
+
+@torch.no_grad()
+def _mix(model: AvatarModel, other: AvatarModel, share: float) -> None:
+    theirs = other.state_dict()
+    for name, weight in model.state_dict().items():
+        weight.lerp_(theirs[name], share)

@@ -52,14 +52,17 @@ class BankConfig:
     window_latents: int = 15
     """k of the 1 + 8k frames that are kept of a clip."""
     still: float = 0.0
-    """Share of clips painted on demand in which little but speech moves, and the hands."""
+    """Share of the clips with speech, painted on demand, in which little else moves, but hands."""
     sway: float = 1.0
     """Of trunk and shoulders, painted on demand: no control tells how they move, but for breath."""
     bare: float = 0.0
     """Share of clips with hands, painted on demand, whose portraits show none."""
     vary: bool = False
-    """True: clips that come again do so in other colours and cut into chunks elsewhere; wants
-    `hear_once`. Costs each window its last latent."""
+    """True: clips that come again do so in other colours and cut into chunks elsewhere. Costs each
+    window its last latent."""
+    whole_px: int | None = None
+    """Of half bodies painted on demand so large, the square around the mouth is painted alone, of
+    the stage's size: more people a second. None: whole pictures."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
@@ -110,6 +113,8 @@ class VaeStageConfig:
     """Of the squared error, which PSNR measures."""
     face_weight: float = 1.0
     mouth_weight: float = 4.0
+    moving_weight: float = 0.0
+    """Of pixels that change within the clip: hands and eyes are little of a picture."""
     kl_weight: float = 1e-6
     latent_noise: float = 0.05
     """Added to latents before they are decoded, as a share of their deviation: the decoder then
@@ -158,6 +163,9 @@ class FlowStageConfig:
     """The audio encoder stays as it is, and hears each clip once, when the clip is made ready."""
     batch: int = 64
     """Clips a step."""
+    held_out_clips: int = 0
+    """Of people who are not trained on: the loss on them is logged beside that of training, which
+    falls also while people are learned by heart. Wants clips that are painted on demand."""
     chunks_per_clip: int = 4
     rollout_chunks: int = 0
     """At most so many chunks are made by the model itself before the one that is trained."""
@@ -179,6 +187,8 @@ class FlowStageConfig:
     """Noise levels of the sampler that is stored with the weights; None: as in the checkpoint."""
     face_weight: float = 0.0
     mouth_weight: float = 2.0
+    hands_weight: float = 0.0
+    """Where keypoints are."""
     speech_weight: float = 0.3
     """Of the auxiliary loss on audio tokens; 0: none."""
     channel_power: float = 0.0

@@ -93,6 +93,8 @@ def _open_run(request: RunRequest, processes: Processes, say: Callable[[str], No
     parts = _parts(request, processes)
     if not processes.is_first:
         say = _silent
+    if options.graphs and (options.device.type != "cuda" or processes.count > 1 or parts.count > 1):
+        raise RunError("--graphs is for one process on a GPU, and a batch in one part")
     if options.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

@@ -16,6 +16,7 @@ from mirrorme_training.speech import SAMPLE_RATE_HZ
 _ROOM_SAMPLES = 8192
 _LEVEL_DB = (-36.0, -14.0)
 _SNR_DB = (8.0, 40.0)
+_NO_NOISE_DB = -60.0
 _FLOOR_DB = (-75.0, -38.0)
 """Of the noise in a clip without speech."""
 
@@ -27,11 +28,12 @@ def augment_batch(pcm: Tensor, generator: torch.Generator) -> Tensor:
     draw = _Draw(len(pcm), pcm.device, generator)
     loud = pcm.abs() > 0.05 * pcm.abs().amax(dim=1, keepdim=True) + 1e-7
     spectrum = torch.fft.rfft(pcm, size) * _equaliser(hz, draw) * _line(hz, draw)
+    spectrum = spectrum * _gaps(hz, draw)
     spectrum = spectrum * torch.fft.rfft(_rooms(draw), size)
     speech = _normalized(torch.fft.irfft(spectrum, size)[:, : pcm.shape[1]], loud)
     noise = _noise(hz, size, draw)[:, : pcm.shape[1]]
     spoken = loud.any(dim=1, keepdim=True)
-    relative = torch.where(draw.chance(0.65), -draw.uniform(*_SNR_DB), -60.0)
+    relative = (-draw.uniform(*_SNR_DB)).masked_fill(~draw.chance(0.65), _NO_NOISE_DB)
     mixed = speech + _gain(relative) * noise
     limit = mixed.abs().amax(dim=1, keepdim=True) * draw.uniform(0.35, 0.8) + 1e-6
     mixed = torch.where(draw.chance(0.15), limit * torch.tanh(mixed / limit), mixed)
@@ -71,6 +73,18 @@ def _equaliser(hz: Tensor, draw: _Draw) -> Tensor:
         peak = draw.uniform(-9, 9) * draw.chance(0.6)
         decibels = decibels + peak * torch.exp(-(((octaves - middle) / width) ** 2))
     return _gain(decibels)
+
+
+def _gaps(hz: Tensor, draw: _Draw) -> Tensor:
+    """Up to two bands without sound, `[B, frequencies]`, as SpecAugment (Park et al., 2019) has
+    them: what is learned must not hang on a few frequencies of the voices at hand."""
+    octaves = torch.log2(hz.clamp(min=20.0))
+    gains = torch.ones_like(octaves)
+    for _ in range(2):
+        middle = draw.uniform(math.log2(120), math.log2(7000))
+        inside = (octaves - middle).abs() < draw.uniform(0.08, 0.35)
+        gains = gains * ~(inside & draw.chance(0.35))
+    return gains
 
 
 def _line(hz: Tensor, draw: _Draw) -> Tensor:

@@ -51,7 +51,7 @@ class SpeechHead(nn.Module):
         made, scores = self(tokens)
         known = ~shapes.isnan()
         errors = (made - shapes.float().nan_to_num()).square() * known
-        errors = errors * torch.where(shapes[..., -1:] < _CLOSED, _CLOSED_WEIGHT, 1.0)
+        errors = errors * (1 + (_CLOSED_WEIGHT - 1) * (shapes[..., -1:] < _CLOSED))
         shape_loss = errors.sum() / known.sum().clamp(min=1)
         scores, visemes = scores.flatten(0, 1), visemes.flatten()
         named = (visemes != UNKNOWN_VISEME).sum().clamp(min=1)

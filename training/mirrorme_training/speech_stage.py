@@ -61,6 +61,9 @@ class SpeechStage:
     def show(self, part: int) -> None:
         """See `Stage`: all parts draw from all clips."""
 
+    def kind(self, step: int) -> None:
+        """See `Stage`: clips are looked up one by one."""
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
         store, device = self._store, self._store.device
@@ -89,6 +92,10 @@ class SpeechStage:
         )
         shapes = torch.cat([controls[..., columns], details, opening[..., None]], dim=-1)
         return shapes, torch.stack([self._store.visemes(clip) for clip in clips])
+
+    def held_out(self) -> dict[str, Tensor]:
+        """See `Stage`."""
+        return {}
 
     @torch.no_grad()
     def strip(self) -> Picture:

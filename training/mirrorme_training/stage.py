@@ -44,8 +44,18 @@ class Stage(Protocol):
         """Turns to the clips of one part of the batch, of those that are this process's own."""
         ...
 
+    def kind(self, step: int) -> int | None:
+        """Losses of steps of one kind run the same operations on tensors of the same shapes at the
+        same places, and never wait for the device. None: this one does not."""
+        ...
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the part shown, and numbers to log, without gradients."""
+        ...
+
+    def held_out(self) -> dict[str, Tensor]:
+        """Numbers to log of what the average does with clips that are not trained on, if any are
+        kept for it."""
         ...
 
     def strip(self) -> Picture:

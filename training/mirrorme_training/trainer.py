@@ -35,6 +35,7 @@ from mirrorme_training.run_state import (
     save_state,
 )
 from mirrorme_training.stage import Stage
+from mirrorme_training.step_graphs import StepGraphs
 
 Precision = Literal["bf16", "fp32"]
 WriteCheckpoint = Callable[[Path, AvatarModel, Provenance], None]
@@ -57,6 +58,8 @@ class RunOptions:
     """This call stops after so many steps; None: at the end."""
     budget_minutes: float | None = None
     """The whole stage ends after so long, over all calls; the learning rate falls with it."""
+    graphs: bool = False
+    """Steps are recorded as CUDA graphs and replayed, where the stage allows it."""
 
 
 class Trainer:
@@ -74,7 +77,9 @@ class Trainer:
         named = stage.trained.named_parameters()
         self._weights = {name: p for name, p in named if p.requires_grad}
         self._averages = _twins(stage, self._weights)
-        self._optimizer = _optimizer(self._weights, config)
+        self._optimizer = _optimizer(self._weights, config, recorded=options.graphs)
+        self._generator = torch.Generator(options.device)
+        self._graphs = StepGraphs(self._generator) if options.graphs else None
         self._step = 0
         self._minutes = 0.0
         self._minutes_before = 0.0
@@ -91,7 +96,10 @@ class Trainer:
                 weight.copy_(state.weights[name])
             for name, average in self._averages.items():
                 average.copy_(state.averages[name])
+        fresh = [(group["lr"], group["capturable"]) for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state.optimizer)
+        for group, (rate, capturable) in zip(self._optimizer.param_groups, fresh, strict=True):
+            group["lr"], group["capturable"] = rate, capturable
         self._step, self._minutes_before = state.step, state.minutes
         return True
 
@@ -133,32 +141,47 @@ class Trainer:
         return self._step
 
     def _train_step(self) -> dict[str, Tensor]:
-        config, stage = self._config, self._stage
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate
-        stage.advance(self._step)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self._learning_rate)
+            else:
+                group["lr"] = self._learning_rate
+        self._stage.advance(self._step)
+        self._seed(self._parts.own[0])
+        kind = None if self._graphs is None else self._stage.kind(self._step)
+        if self._graphs is None or kind is None:
+            numbers = self._minimize()
+        else:
+            numbers = self._graphs.run(kind, self._minimize)
+        self._step += 1
+        self._average()
+        return numbers
+
+    def _minimize(self) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
         for part in self._parts.own:
             for name, value in self._train_part(part).items():
                 sums[name] = sums[name] + value if name in sums else value
-        norm = nn.utils.clip_grad_norm_(list(self._weights.values()), config.max_norm)
+        norm = nn.utils.clip_grad_norm_(list(self._weights.values()), self._config.max_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._step += 1
-        self._average()
         means = {name: total / len(self._parts.own) for name, total in sums.items()}
         return {"norm": norm.detach(), **means}
 
+    def _seed(self, part: int) -> None:
+        seed = self._options.seed * _SEED_STRIDE + self._step + part * _PART_STRIDE
+        self._generator.manual_seed(seed)
+
     def _train_part(self, part: int) -> dict[str, Tensor]:
         """Adds the gradients of one part's share in the loss."""
-        options, own = self._options, self._parts.own
+        own = self._parts.own
         self._stage.show(part)
-        generator = torch.Generator(options.device)
-        generator.manual_seed(options.seed * _SEED_STRIDE + self._step + part * _PART_STRIDE)
+        if part != own[0]:
+            self._seed(part)
         is_last = part == own[-1]
         with contextlib.nullcontext() if is_last else self._processes.apart(self._learner):
             with self._autocast():
-                loss, numbers = self._learner(self._step, generator)
+                loss, numbers = self._learner(self._step, self._generator)
             (loss / len(own)).backward()
         return {"loss": loss.detach(), **numbers}
 
@@ -209,6 +232,9 @@ class Trainer:
         if log is None:
             return
         rate = window.num_steps / window.seconds
+        with self._autocast():
+            held_out = self._stage.held_out()
+        values |= {name: float(value) for name, value in held_out.items()}
         values |= {
             "lr": self._learning_rate,
             "steps_per_s": rate,
@@ -267,14 +293,22 @@ def _twins(stage: Stage, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: ours[name[len(prefix) :]] for name in weights if name.startswith(prefix)}
 
 
-def _optimizer(weights: dict[str, nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+def _optimizer(
+    weights: dict[str, nn.Parameter], config: OptimConfig, *, recorded: bool
+) -> torch.optim.AdamW:
+    """`recorded`: the learning rate is read where the steps are, on the device."""
     matrices = [p for p in weights.values() if p.dim() >= 2]
     others = [p for p in weights.values() if p.dim() < 2]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    on_cuda = next(iter(weights.values())).is_cuda
+    device = next(iter(weights.values())).device
+    rate = config.learning_rate
     return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=on_cuda
+        groups,
+        lr=torch.tensor(rate, device=device) if recorded else rate,
+        betas=(0.9, config.beta2),
+        fused=device.type == "cuda",
+        capturable=recorded,
     )

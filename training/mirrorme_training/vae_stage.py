@@ -19,6 +19,7 @@ from mirrorme_training.vae_loss import (
     edge_loss,
     kl_divergence,
     movement_loss,
+    moving,
     psnr_db,
     weighted_charbonnier,
     weighted_square,
@@ -97,17 +98,28 @@ class VaeStage:
         """See `Stage`."""
         self._bank.show(part)
 
+    def kind(self, step: int) -> int:
+        """See `Stage`."""
+        return int(self._shows_pictures(step))
+
+    def _shows_pictures(self, step: int) -> bool:
+        every = self._config.pictures_every_steps
+        return every > 0 and step % every == every - 1
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
-        config, every = self._config, self._config.pictures_every_steps
-        pictures = every > 0 and step % every == every - 1
-        batch, length = (config.picture_batch, 1) if pictures else (config.batch, self._clip_frames)
+        config = self._config
+        batch, length = config.batch, self._clip_frames
+        if self._shows_pictures(step):
+            batch, length = config.picture_batch, 1
         video, weights = self._draw(batch, length, generator)
         posterior = self.model.vae.encode(video)
         made = self.model.vae.decode(
             self._sample(posterior.mean, posterior.log_variance, generator)
         )
         difference = made.float() - video
+        if config.moving_weight:
+            weights = weights + config.moving_weight * moving(video)
         kl = kl_divergence(posterior)
         loss = (
             weighted_charbonnier(difference, weights)
@@ -134,6 +146,10 @@ class VaeStage:
         vae.scale.mean.copy_(values.mean(dim=1))
         vae.scale.std.copy_(std.clamp(min=float(std.max()) * _MIN_STD_SHARE))
 
+    def held_out(self) -> dict[str, Tensor]:
+        """See `Stage`."""
+        return {}
+
     @torch.no_grad()
     def strip(self) -> Picture:
         """See `Stage`."""
@@ -156,34 +172,31 @@ class VaeStage:
         config, bank, device = self._config, self._bank, self._source.device
 
         def integers(high: int) -> Tensor:
-            return torch.randint(high, (batch,), device=device, generator=generator)
+            return torch.randint(high, (batch, 1, 1, 1), device=device, generator=generator)
 
         size = self._size_px if config.crop_px is None else config.crop_px
         cells, spare = size // MASK_STRIDE, (self._size_px - size) // MASK_STRIDE + 1
         starts = integers(bank["frames"].shape[1] - length + 1)
-        places = torch.stack([integers(len(bank)), starts, integers(spare), integers(spare)], dim=1)
-        videos: list[Tensor] = []
-        masks: list[Tensor] = []
-        for slot, start, top, left in places.tolist():
-            frames = slice(start, start + length)
-            rows, columns = slice(top, top + cells), slice(left, left + cells)
-            masks.append(bank["masks"][slot, frames, :, rows, columns])
-            rows, columns = (
-                slice(MASK_STRIDE * cut.start, MASK_STRIDE * cut.stop) for cut in (rows, columns)
-            )
-            videos.append(bank["frames"][slot, frames, rows, columns])
-        video = to_video(torch.stack(videos))
-        seen = torch.stack(masks).transpose(1, 2).float() / 255
+        slots, tops, lefts = integers(len(bank)), integers(spare), integers(spare)
+        frames = starts + torch.arange(length, device=device)[:, None, None]
+
+        def cut(name: str, stride: int) -> Tensor:
+            along = torch.arange(cells * stride, device=device)
+            rows, columns = stride * tops + along[:, None], stride * lefts + along
+            return bank[name][slots, frames, rows, columns]
+
+        video = to_video(cut("frames", MASK_STRIDE))
+        seen = cut("masks", 1).movedim(-1, 1).float() / 255
         seen = nn.functional.interpolate(seen, scale_factor=(1.0, *[float(MASK_STRIDE)] * 2))
         face, mouth = seen.split(1, dim=1)
         weights = 1 + config.face_weight * face + config.mouth_weight * mouth
-        mirrored = (integers(2) == 1)[:, None, None, None, None]
+        mirrored = (integers(2) == 1)[..., None]
         video = torch.where(mirrored, video.flip(-1), video)
         return video, torch.where(mirrored, weights.flip(-1), weights)
 
     def _make(self, number: int) -> Record:
         window = self._source.window(number, self._config.bank, self._size_px, self._seed)
-        return {"frames": window.frames, "masks": window.masks}
+        return {"frames": window.frames, "masks": window.masks.movedim(1, -1)}
 
 
 @torch.no_grad()

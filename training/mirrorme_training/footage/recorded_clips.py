@@ -104,6 +104,11 @@ class RecordedClips:
         return len(self._clips)
 
     @property
+    def is_endless(self) -> bool:
+        """See `ClipSource`."""
+        return False
+
+    @property
     def data_hash(self) -> str:
         """See `ClipSource`."""
         return self._data_hash
