@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mirrorme_model.checkpoint import load_checkpoint
 from mirrorme_training.recipe import StageName
 from mirrorme_training.run_state import RunError
@@ -21,6 +22,7 @@ def test_a_cpu_has_no_graphs(data: Path, start: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants an NVIDIA GPU")
 @pytest.mark.parametrize("stage", ["vae", "hands"])
 def test_replayed_steps_train_the_same(
     stage: StageName, data: Path, start: Path, tmp_path: Path
