@@ -19,7 +19,7 @@ from mirrorme_training.clip_casting import (
 )
 from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
-from mirrorme_training.flow_batch import draw_chunks, draw_dropped, keypoint_tokens, moves
+from mirrorme_training.flow_batch import draw_chunks, draw_dropped, moves
 from mirrorme_training.latent_clips import LatentClips
 from mirrorme_training.paint_manner import PaintManner, draw_manner
 from mirrorme_training.recipe import BankConfig, DropoutConfig, FlowStageConfig
@@ -224,17 +224,3 @@ def test_the_square_around_the_mouth_may_be_painted_alone(store: ClipStore) -> N
     mouth = window.masks[0, 1].nonzero().float().mean(dim=0)
     # Of 16 x 16; the square lies on the grid of tokens, up to 4 of these beside the mouth.
     assert ((mouth - 7.5).abs() < 5).all()
-
-
-def test_tokens_with_keypoints_are_found() -> None:
-    keypoints = torch.zeros(1, 16, 2, 21, 3)
-    # In the second latent's last frame, well within column 5, row 2 of 8 x 4 tokens.
-    keypoints[0, 15, 1, 20] = torch.tensor([5.5 / 8, 2.5 / 4, 1.0])
-    # Not given.
-    keypoints[0, 15, 0, 3] = torch.tensor([0.5 / 8, 0.5 / 4, 0.0])
-    found = keypoint_tokens(keypoints, torch.Size((4, 8)))
-    assert found.shape == (1, 2, 1, 4, 8)
-    assert found.nonzero().tolist() == [[0, 1, 0, 2, 5]]
-    keypoints[0, 15, 1, 20, 0] = 5.9 / 8
-    found = keypoint_tokens(keypoints, torch.Size((4, 8)))
-    assert found[0, 1, 0].nonzero().tolist() == [[2, 5], [2, 6]], "it is nearly in the next one"

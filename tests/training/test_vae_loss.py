@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mirrorme_training.vae_loss import movement_loss, moving
+from mirrorme_training.vae_loss import movement_loss
 
 
 def test_errors_that_stand_still_are_no_movement() -> None:
@@ -22,13 +22,3 @@ def test_movement_counts_where_it_weighs() -> None:
     even = movement_loss(error, weights)
     weights[..., 0, 0] = 5.0
     assert movement_loss(error, weights) > 2 * even
-
-
-def test_pixels_that_change_are_moving() -> None:
-    video = torch.full((1, 3, 4, 2, 2), 0.3)
-    assert not moving(video).any()
-    video[:, :, 2:, 0, 0] = -0.3
-    shown = moving(video)
-    assert shown.shape == (1, 1, 4, 2, 2)
-    assert (shown[..., 0, 0] == 1).all(), "as far from the mean before as after"
-    assert shown.sum() == 4

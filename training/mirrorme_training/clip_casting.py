@@ -29,8 +29,8 @@ from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 
 _RENDER_FRAMES = 64
-_GPU_RENDER_FRAMES = 4096
-_PAINTED_TOGETHER = 48
+_GPU_RENDER_FRAMES = 1024
+_PAINTED_TOGETHER = 16
 _LEAD_FRAMES = FRAMES_PER_LATENT - 1
 _LATENTS_PER_S = 3
 
@@ -120,10 +120,10 @@ class PaintedOnDemand:
             for t in bare
         ]
         shown = paint(clips + portraits)
-        bare_shown = iter(shown[len(clips) :])
+        shown, bare_shown = shown[: len(clips)], iter(shown[len(clips) :])
         return [
             self._window(take, painted, next(bare_shown) if take in bare else None, bank)
-            for take, painted in zip(takes, shown, strict=False)
+            for take, painted in zip(takes, shown, strict=True)
         ]
 
     def _window(

@@ -76,7 +76,7 @@ class DistillStage(FlowStage):
         with torch.no_grad():
             conditions = conditions_of(self.teacher, batch, taught, dropped)
             wanted = self.teacher.denoiser.sample(noise, conditions, self._sigmas).float()
-        weights = token_weights(batch, config)
+        weights = token_weights(batch.masks, config)
         errors = (made - wanted).square().mean(dim=2, keepdim=True)
         loss = (errors * weights).mean() / weights.mean()
         numbers = {"endpoint": loss.detach()}

@@ -185,21 +185,6 @@ def drop_audio(tokens: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
     return torch.where(dropped[:, None, None, None], null.to(tokens.dtype), tokens)
 
 
-def keypoint_tokens(keypoints: Tensor, size: torch.Size) -> Tensor:
-    """`[B, 8 F, 2, 21, 3]` to `[B, F, 1, h, w]`: 1.0 where a token of `size` has a keypoint within
-    it, or less than a quarter of its side beside it, in one of its frames."""
-    height, width = size
-    points = keypoints.unflatten(1, (-1, FRAMES_PER_LATENT)).flatten(2, 4)
-    x, y, visibility = points.split(1, dim=-1)
-    columns, rows = (torch.arange(n, device=points.device) + 0.5 for n in (width, height))
-    in_column = ((x * width - columns).abs() < _NEAR_TOKEN) & (visibility > 0)
-    in_row = (y * height - rows).abs() < _NEAR_TOKEN
-    # Of [B, F, h, w]: how many keypoints are in both.
-    counts = in_row.float().transpose(2, 3) @ in_column.float()
-    return (counts > 0).float()[:, :, None]
-
-
-_NEAR_TOKEN = 0.75
 _NUM_GROUPS = 5
 _AT_REST = 0.02
 """As far as a control may go and count as not moved."""

@@ -29,7 +29,6 @@ from mirrorme_training.flow_batch import (
     draw_chunks,
     draw_dropped,
     drop_audio,
-    keypoint_tokens,
     moves,
     take_chunks,
 )
@@ -112,7 +111,7 @@ class FlowStage:
                 "measure channels (channel_power)"
             )
         masks = torch.stack([clip["masks"][at] for clip in clips]).float()
-        weights = mask_weights(masks[:, None], self._config)[:, 0, 0]
+        weights = token_weights(masks[:, None], self._config)[:, 0, 0]
         window = latents[:, :, : at + 1 + after]
         seen = channel_sensitivity(vae, window, weights, self._seed) ** (power / 2)
         return (seen / seen.mean())[:, None, None]
@@ -155,7 +154,7 @@ class FlowStage:
             self.bank, first.clips, first.rows, starts, length, first.identity, motion
         )
         prefill = model.denoiser.prefill(conditions_of(model, batch, tokens, dropped))
-        weights = token_weights(batch, config)
+        weights = token_weights(batch.masks, config)
         mouth = batch.masks[:, :, 1:]
         loss, at_mouth = tokens.new_zeros(()), tokens.new_zeros(())
         for _ in range(config.noises_per_chunk):
@@ -318,15 +317,7 @@ def noised_motion(motion: Tensor, config: FlowStageConfig, generator: torch.Gene
     return motion + level * (config.motion_noise * noise + config.motion_offset * offset)
 
 
-def token_weights(batch: ChunkBatch, config: FlowStageConfig) -> Tensor:
-    """`[B, F, 1, h, w]`, 1 outside faces and hands."""
-    weights = mask_weights(batch.masks, config)
-    if not config.hands_weight:
-        return weights
-    return weights + config.hands_weight * keypoint_tokens(batch.keypoints, weights.shape[-2:])
-
-
-def mask_weights(masks: Tensor, config: FlowStageConfig) -> Tensor:
+def token_weights(masks: Tensor, config: FlowStageConfig) -> Tensor:
     """`[B, F, 2, h, w]` to `[B, F, 1, h, w]`, 1 outside faces."""
     face, mouth = masks.split(1, dim=2)
     return 1 + config.face_weight * face + config.mouth_weight * mouth

@@ -38,7 +38,8 @@ def publish(
         blend: weights that are mixed in.
 
     Raises:
-        CheckpointError: a file cannot be read or written, or the two have other latents.
+        CheckpointError: a file cannot be read or written, `decoder` has other latents, or `blend`
+            is of another model.
     """
     held = load_checkpoint(checkpoint)
     provenance = held.provenance

@@ -113,8 +113,6 @@ class VaeStageConfig:
     """Of the squared error, which PSNR measures."""
     face_weight: float = 1.0
     mouth_weight: float = 4.0
-    moving_weight: float = 0.0
-    """Of pixels that change within the clip: hands and eyes are little of a picture."""
     kl_weight: float = 1e-6
     latent_noise: float = 0.05
     """Added to latents before they are decoded, as a share of their deviation: the decoder then
@@ -187,8 +185,6 @@ class FlowStageConfig:
     """Noise levels of the sampler that is stored with the weights; None: as in the checkpoint."""
     face_weight: float = 0.0
     mouth_weight: float = 2.0
-    hands_weight: float = 0.0
-    """Where keypoints are."""
     speech_weight: float = 0.3
     """Of the auxiliary loss on audio tokens; 0: none."""
     channel_power: float = 0.0

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 _CHARBONNIER = 1e-3
 _EDGE_SCALES = 3
-_CLEARLY = 0.1
-"""A difference of colour, of -1 to 1."""
 
 
 def weighted_charbonnier(difference: Tensor, weights: Tensor) -> Tensor:
@@ -45,13 +43,6 @@ def movement_loss(difference: Tensor, weights: Tensor) -> Tensor:
     change = (difference[:, :, 1:] - difference[:, :, :-1]).abs()
     both = (weights[:, :, 1:] + weights[:, :, :-1]) / 2
     return (change * both).mean() / both.mean()
-
-
-def moving(video: Tensor) -> Tensor:
-    """`[B, 3, T, H, W]` in -1 to 1 to `[B, 1, T, H, W]`: 0 where a pixel is as in the mean of the
-    frames, 1 where it is clearly another."""
-    change = (video - video.mean(dim=2, keepdim=True)).abs().mean(dim=1, keepdim=True)
-    return (change / _CLEARLY).clamp(max=1)
 
 
 def kl_divergence(posterior: Posterior) -> Tensor:

@@ -19,7 +19,6 @@ from mirrorme_training.vae_loss import (
     edge_loss,
     kl_divergence,
     movement_loss,
-    moving,
     psnr_db,
     weighted_charbonnier,
     weighted_square,
@@ -118,8 +117,6 @@ class VaeStage:
             self._sample(posterior.mean, posterior.log_variance, generator)
         )
         difference = made.float() - video
-        if config.moving_weight:
-            weights = weights + config.moving_weight * moving(video)
         kl = kl_divergence(posterior)
         loss = (
             weighted_charbonnier(difference, weights)
