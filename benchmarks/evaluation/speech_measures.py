@@ -21,7 +21,7 @@ from mirrorme_training.evaluation.curves import (
     seam_ratio,
 )
 from mirrorme_training.evaluation.face_reader import CLOSED_RATIO
-from mirrorme_training.evaluation.unseen import READERS, Recital, person, recite
+from mirrorme_training.evaluation.unseen import FAMILIAR, READERS, Reader, Recital, person, recite
 from mirrorme_training.portrait_renderer import render
 from numpy.typing import NDArray
 
@@ -50,16 +50,20 @@ class Takes:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._takes: list[Take] | None = None
+        self._count = min(studio.scale.recitals, len(READERS))
 
     async def all(self) -> list[Take]:
         """One a reader, each of another person."""
         if self._takes is None:
-            count = min(self._studio.scale.recitals, len(READERS))
-            self._takes = [await self._take(index) for index in range(count)]
+            self._takes = [await self._take(i, READERS[i]) for i in range(self._count)]
         return self._takes
 
-    async def _take(self, index: int) -> Take:
-        studio, reader = self._studio, READERS[index]
+    async def familiar(self) -> Take:
+        """One more, of a voice that training knows."""
+        return await self._take(self._count, FAMILIAR)
+
+    async def _take(self, index: int, reader: Reader) -> Take:
+        studio = self._studio
         seed = people(1, first=index)[0]
         face = studio.face_reader(seed)
         studio.say(f"person {seed} recites as {reader.name}")
@@ -105,6 +109,8 @@ async def measure_lips(studio: Studio, takes: Takes) -> list[Row]:
     by_chance = _closed_share(columns["made"], recitals[1:] + recitals[:1])
     lag = {name: float(best_lag(curves, truths)) for name, curves in columns.items()}
     worst = min(correlation(c, t) for c, t in zip(columns["made"], truths, strict=True))
+    known = await takes.familiar()
+    known_r = {name: correlation(curve, known.truth) for name, curve in known.openings.items()}
     return [
         Row(
             "lips", "mouth opening against truth, r",
@@ -112,6 +118,12 @@ async def measure_lips(studio: Studio, takes: Takes) -> list[Row]:
             "pixels and the rendered opening for the same phonemes (head straight, no smile)",
             likeness["made"], likeness["truth"], likeness.get("vae"), likeness["control"],
             "white noise", at_least=0.8, note=f"worst clip {worst:.2f}",
+        ),
+        Row(
+            "lips", "with a voice of training, r",
+            "the same of one more unseen person who says unseen texts in a voice that training "
+            "hears", known_r["made"], known_r["truth"], known_r.get("vae"), known_r["control"],
+            "white noise",
         ),
         Row(
             "lips", "best lag, frames",

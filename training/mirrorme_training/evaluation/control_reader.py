@@ -42,7 +42,13 @@ class ControlReader:
         shown = render(person, control_poses(seed, num_poses), size_px)
         clean = as_float(shown.frames)
         frames = torch.cat([clean, worn(clean, generator)])
-        self._locate = FaceLocator(frames, shown)
+        # By the head: by the lips, what moves them would go unseen.
+        box = shown.face_box_px
+        middles = (box[:, :2] + box[:, 2:]) / 2
+        rolls = torch.deg2rad(shown.controls[:, CONTROL_INDEX["head_roll"]])
+        self._locate = FaceLocator(frames, shown, middles, rolls)
+        mouths = shown.mouth_corners_px.mean(1)
+        to_mouth = _turned(mouths - middles, -rolls).mean(0)
         half_x, half_y = self._locate.half_face_px.tolist()
         self._windows = {
             "mouth": Window(0.5 * half_x, 0.4 * half_y, 48, 32),
@@ -51,10 +57,11 @@ class ControlReader:
             "head": Window(1.3 * half_x, 1.3 * half_y, 36, 44),
         }
         eyes_px = eyes_above_mouth(self._locate.half_face_px)
-        self._up_px = {
-            "mouth": -0.08 * half_y, "cheeks": 0.1 * half_y, "eyes": eyes_px, "head": eyes_px / 2
-        }  # fmt: skip
-        self._rest = shown.mouth_corners_px.mean((0, 1))
+        below_mouth_px = {"mouth": 0.08 * half_y, "cheeks": -0.1 * half_y, "eyes": -eyes_px}
+        self._to_part = {
+            part: to_mouth + torch.tensor([0.0, down]) for part, down in below_mouth_px.items()
+        }
+        self._head_px = mouths.mean(0) - torch.tensor([0.0, eyes_px / 2])
         self._fits = {part: self._fitted(part, frames, shown.controls) for part in _PARTS}
 
     def read(self, frames: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
@@ -76,9 +83,15 @@ class ControlReader:
         return KernelRidge(features, values, num_components=300, width=3.0, strength=1e-3)
 
     def _features(self, part: str, frames: Tensor) -> Tensor:
-        up = torch.tensor([0.0, self._up_px[part]])
+        window = self._windows[part]
         if part == "head":
-            middles, rolls = self._rest.expand(len(frames), 2), None
-        else:
-            middles, rolls = self._locate(frames)
-        return features(cut(frames, middles - up, self._windows[part], rolls))
+            return features(cut(frames, self._head_px.expand(len(frames), 2), window))
+        middles, rolls = self._locate(frames)
+        return features(cut(frames, middles + _turned(self._to_part[part], rolls), window, rolls))
+
+
+def _turned(vectors: Tensor, angles: Tensor) -> Tensor:
+    """`[T, 2]`, or one `[2]`, by `[T]` radians clockwise."""
+    cos, sin = angles.cos(), angles.sin()
+    x, y = vectors.unbind(-1)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)

@@ -36,18 +36,20 @@ class FaceReading:
     """[T] opening over the mouth's width at rest"""
     eyes_closed: NDArray[np.float64]
     """[T] 0 to 1"""
-    mouth_px: NDArray[np.float64]
-    """[T, 2] middle of the mouth"""
 
 
 class FaceLocator:
-    """Where the mouth is and how the head is rolled, from the part of the frame where heads are."""
+    """Where a part of the face is, from the part of the frame where heads are."""
 
-    def __init__(self, frames: Tensor, shown: RenderedFrames) -> None:
+    def __init__(
+        self, frames: Tensor, shown: RenderedFrames, places_px: Tensor, rolls: Tensor
+    ) -> None:
         """
         Args:
             frames: `[K T, H, W, 3]` 0 to 1: K versions of the frames.
             shown: `[T]` what is true of each version.
+            places_px: `[T, 2]` of the part.
+            rolls: `[T]` radians by which it is turned clockwise.
         """
         box = shown.face_box_px
         low, high = box[:, :2].amin(0), box[:, 2:].amax(0)
@@ -55,15 +57,12 @@ class FaceLocator:
         half = (high - low) / 2 + _MARGIN_PX
         self._window = Window(float(half[0]), float(half[1]), 28, 32)
         self.half_face_px = half
-        corners = shown.mouth_corners_px
-        across = corners[:, 0] - corners[:, 1]
-        roll = torch.atan2(across[:, 1], across[:, 0])[:, None] * _ROLL_UNIT
-        truth = torch.cat([corners.mean(1), roll], dim=1)
+        truth = torch.cat([places_px, rolls[:, None] * _ROLL_UNIT], dim=1)
         copies = len(frames) // len(truth)
         self._fit = KernelRidge(self._features(frames), truth.repeat(copies, 1))
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Middles of the mouth `[T, 2]` in pixels, and rolls `[T]` in radians."""
+        """Places `[T, 2]` in pixels, and rolls `[T]` in radians."""
         found = self._fit(self._features(frames))
         return found[:, :2], found[:, 2] / _ROLL_UNIT
 
@@ -79,8 +78,11 @@ class FaceReader:
         shown = render(person, talking_poses(seed, num_poses), size_px)
         clean = as_float(shown.frames)
         frames = torch.cat([clean, worn(clean, generator)])
-        self.locate = FaceLocator(frames, shown)
-        widest = (shown.mouth_corners_px[:, 0] - shown.mouth_corners_px[:, 1]).norm(dim=1).amax()
+        corners = shown.mouth_corners_px
+        across = corners[:, 0] - corners[:, 1]
+        turned = torch.atan2(across[:, 1], across[:, 0])
+        self.locate = FaceLocator(frames, shown, corners.mean(1), turned)
+        widest = across.norm(dim=1).amax()
         tallest = float(shown.mouth_open_px.amax())
         self._drop_px = tallest / 4
         self._mouth = Window(float(widest) / 2 + 3, tallest / 2 + 10 * size_px / 256, 32, 28)
@@ -99,14 +101,13 @@ class FaceReader:
 
     def read(self, frames: NDArray[np.uint8]) -> FaceReading:
         """Reads `[T, H, W, 3]` frames."""
-        openings, blinks, places = [], [], []
+        openings, blinks = [], []
         for start in range(0, len(frames), _BATCH_FRAMES):
             some = as_float(torch.from_numpy(frames[start : start + _BATCH_FRAMES]))
             middles, rolls = self.locate(some)
             openings.append(self._opening(self._mouth_features(some, middles, rolls))[:, 0])
             blinks.append(self._blink(self._eye_features(some, middles, rolls))[:, 0])
-            places.append(middles)
-        return FaceReading(*(torch.cat(x).double().numpy() for x in (openings, blinks, places)))
+        return FaceReading(*(torch.cat(x).double().numpy() for x in (openings, blinks)))
 
     def _mouth_features(self, frames: Tensor, middles: Tensor, rolls: Tensor) -> Tensor:
         below = middles + torch.tensor([0.0, self._drop_px])

@@ -90,6 +90,12 @@ READERS = (
         "Feel free to borrow my umbrella, but bring it back.",
     )),
 )  # fmt: skip
+FAMILIAR = Reader("en-us", "f2", (
+    "Nobody brings a bigger basket to the harvest market.",
+    "Five men moved the piano up the steps before breakfast.",
+    "My aunt paints maps of places that may not exist.",
+))  # fmt: skip
+"""A voice that training does hear, with texts that it does not: what is left is the person's."""
 
 
 @dataclass(frozen=True)
