@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mirrorme_training.clip_casting import (
 )
 from mirrorme_training.clip_generator import ClipConfig, ClipGenerator
 from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.clip_window import ClipWindow
 from mirrorme_training.flow_batch import draw_chunks, draw_dropped, moves
 from mirrorme_training.latent_clips import LatentClips
 from mirrorme_training.paint_manner import PaintManner, draw_manner
@@ -122,7 +124,7 @@ def test_latents_are_of_the_frames_that_they_are_heard_with(store: ClipStore) ->
 def test_varied_clips_lose_a_latent_of_everything(store: ClipStore) -> None:
     torch.manual_seed(0)
     model = AvatarModel(preset("tiny")).eval().requires_grad_(False)
-    bank = BankConfig(num_clips=2, window_latents=5, vary=True)
+    bank = BankConfig(num_clips=2, window_latents=5, variants=1)
     make = LatentClips(
         model.vae, model.config, PaintedOnDemand(store), bank, 0, autocast=False,
         heard_by=model.audio,
@@ -133,6 +135,34 @@ def test_varied_clips_lose_a_latent_of_everything(store: ClipStore) -> None:
     assert lengths == by_latent | dict.fromkeys(("controls", "keypoints", "mouth", "visemes"), 40)
     again = make(0)
     assert all(torch.equal(value, again[name]) for name, value in record.items())
+
+
+class Counted(PaintedOnDemand):
+    """Remembers what is asked for."""
+
+    def __init__(self, store: ClipStore) -> None:
+        super().__init__(store)
+        self.asked: list[int] = []
+
+    def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
+        self.asked.append(number)
+        return super().window(number, bank, size_px, seed)
+
+
+def test_each_clip_is_shown_as_several_people_of_its_part(store: ClipStore) -> None:
+    model = AvatarModel.random(preset("tiny"), 0)
+    bank = BankConfig(num_clips=6, window_latents=5, variants=3)
+    source = Counted(store)
+    make = LatentClips(model.vae, model.config, source, bank, 0, autocast=False, num_parts=2)
+    own = [make(number) for number in (0, 2, 4, 6)]
+    assert source.asked == [0, 2]
+    pictures = [record["pictures"].float() for record in own]
+    for first, second in itertools.pairwise(pictures):
+        assert (first - second).abs().mean() > 0.05 * first.abs().mean()
+    source.asked.clear()
+    for index in range(3):
+        make(make.apart(index))
+    assert source.asked == [0, 2, 4]
 
 
 def test_chunks_follow_their_motion_and_show_the_same_person_elsewhere(store: ClipStore) -> None:

@@ -45,7 +45,7 @@ from mirrorme_training.stage import Picture, averaged_copy
 _ANCHOR_CHUNKS = 1024
 _MEASURED_CLIPS = 8
 _FIRST_HELD_OUT = 1 << 40
-"""Numbers that training does not reach."""
+"""Of clips that training does not reach."""
 
 
 class FlowStage:
@@ -80,7 +80,7 @@ class FlowStage:
             recompute_blocks(model.denoiser.base)
         make = LatentClips(
             self.average.vae, model.config, source, config.bank, seed, autocast=autocast,
-            heard_by=self.average.audio if config.hear_once else None,
+            heard_by=self.average.audio if config.hear_once else None, num_parts=parts.count,
         )  # fmt: skip
         self.bank = ClipBank(config.bank, make, parts)
         # Of the process that logs alone.
@@ -102,7 +102,7 @@ class FlowStage:
         vae, power = self.average.vae, self._config.channel_power
         if not power:
             return torch.ones_like(vae.scale.std)[:, None, None]
-        clips = [make(number) for number in range(_MEASURED_CLIPS)]
+        clips = [make(make.apart(index)) for index in range(_MEASURED_CLIPS)]
         latents = torch.stack([clip["latents"] for clip in clips]).float().transpose(1, 2)
         at, after = vae.config.context_latents, vae.config.lookahead_latents
         if latents.shape[2] < at + 1 + after:
@@ -283,7 +283,7 @@ def _keep_out(config: FlowStageConfig, source: ClipSource, make: LatentClips) ->
     if not source.is_endless:
         raise RecipeError("held_out_clips wants clips painted on demand: others come again")
     held = dataclasses.replace(config.bank, num_clips=config.held_out_clips, renew_every_steps=0)
-    bank = ClipBank(held, lambda number: make(_FIRST_HELD_OUT + number))
+    bank = ClipBank(held, lambda index: make(make.apart(_FIRST_HELD_OUT + index)))
     bank.advance(0)
     return bank
 

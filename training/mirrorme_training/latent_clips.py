@@ -14,7 +14,13 @@ from torch import Tensor
 from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import to_video
 from mirrorme_training.clip_variation import vary
-from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, token_masks, window_tokens
+from mirrorme_training.clip_window import (
+    MASK_STRIDE,
+    ClipSource,
+    ClipWindow,
+    token_masks,
+    window_tokens,
+)
 from mirrorme_training.portrait_pose import CONTROL_INDEX
 from mirrorme_training.recipe import BankConfig
 from mirrorme_training.speech_batch_augment import augment_batch
@@ -46,25 +52,28 @@ class LatentClips:
 
     def __init__(
         self, vae: VideoVae, model: ModelConfig, source: ClipSource, config: BankConfig, seed: int,
-        *, autocast: bool, heard_by: AudioEncoder | None = None,
+        *, autocast: bool, heard_by: AudioEncoder | None = None, num_parts: int = 1,
     ) -> None:  # fmt: skip
-        """`heard_by`: makes the tokens; None: they are left out."""
+        """
+        Args:
+            heard_by: makes the tokens; None: they are left out.
+            num_parts: of the batch; number n is of part n modulo `num_parts`.
+        """
         if model.video.height_px != model.video.width_px:
             raise ConfigError("training clips are square: want width_px = height_px")
         self._vae, self._source, self._config, self._seed = vae, source, config, seed
         self._size_px = model.video.height_px
         self._autocast = autocast
         self._heard_by = heard_by
+        self._num_parts = num_parts
+        self._shown: tuple[int, ClipWindow] | None = None
         names = [control.name for control in model.controls.controls]
         self._controls = torch.tensor([CONTROL_INDEX[n] for n in names], device=source.device)
 
     @torch.no_grad()
     def __call__(self, number: int) -> Record:
-        """The record of a clip's number."""
-        device = self._source.device
-        window = self._source.window(number, self._config, self._size_px, self._seed)
-        if self._config.vary:
-            window = vary(window, self._generator(number, 2))
+        """The record of a number: of a clip, or of one of its variants."""
+        device, window = self._source.device, self._window(number)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
             latents = self._vae.encode(to_video(window.frames)[None]).mean[0].transpose(0, 1)
             portraits = to_video(window.portraits[:, None])
@@ -83,7 +92,22 @@ class LatentClips:
         }
         if self._heard_by is not None:
             record["tokens"] = self._tokens(self._heard_by, window.pcm, number, len(latents))
-        return _without_last(record) if self._config.vary else record
+        return _without_last(record) if self._config.variants else record
+
+    def apart(self, index: int) -> int:
+        """The first number of a clip of the first part: of another person for every index."""
+        return index * self._num_parts * max(1, self._config.variants)
+
+    def _window(self, number: int) -> ClipWindow:
+        """Variants of a clip follow one another within their part, so it is kept for the next."""
+        variants = self._config.variants
+        place, part = divmod(number, self._num_parts)
+        clip = place // max(1, variants) * self._num_parts + part
+        if self._shown is None or self._shown[0] != clip:
+            window = self._source.window(clip, self._config, self._size_px, self._seed)
+            self._shown = clip, window
+        window = self._shown[1]
+        return vary(window, self._generator(number, 2)) if variants else window
 
     def _tokens(self, audio: AudioEncoder, pcm: Tensor, number: int, num_latents: int) -> Tensor:
         generator = self._generator(number, 1, pcm.device)

@@ -57,9 +57,9 @@ class BankConfig:
     """Of trunk and shoulders, painted on demand: no control tells how they move, but for breath."""
     bare: float = 0.0
     """Share of clips with hands, painted on demand, whose portraits show none."""
-    vary: bool = False
-    """True: clips that come again do so in other colours and cut into chunks elsewhere. Costs each
-    window its last latent."""
+    variants: int = 0
+    """Each clip is shown as so many people, one after another (see `clip_variation`), and as others
+    when it comes again. Costs each window its last latent. 0: clips are shown as they are."""
     whole_px: int | None = None
     """Of half bodies painted on demand so large, the square around the mouth is painted alone, of
     the stage's size: more people a second. None: whole pictures."""
@@ -67,6 +67,8 @@ class BankConfig:
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
             raise ConfigError("bank.num_clips and bank.window_latents must be at least 1")
+        if self.variants < 0:
+            raise ConfigError(f"bank.variants is {self.variants}: want at least 0")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class SpeechStageConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     batch: int = 16
     """Clips a step."""
+    keep_tokens: float = 0.0
+    """Weight of how far tokens are from those that the checkpoint begun from has for clean speech,
+    in their own deviations: a denoiser that knows these then understands more voices. 0: tokens
+    may become others."""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class VaeStage:
                 f"clip_latents is {config.clip_latents}: want at most bank.window_latents, "
                 f"{config.bank.window_latents}"
             )
-        if config.bank.vary:
-            raise RecipeError("bank.vary is for stages that hear speech")
+        if config.bank.variants:
+            raise RecipeError("bank.variants is for stages that hear speech")
         size_px = model.config.video.height_px
         if config.crop_px is not None and (config.crop_px > size_px or config.crop_px % 32):
             raise RecipeError(f"crop_px is {config.crop_px}: want a multiple of 32 up to {size_px}")
