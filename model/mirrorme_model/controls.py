@@ -42,13 +42,10 @@ class ControlEmbedding(nn.Module):
         return self.output(nn.functional.silu(self.hidden(features.to(self.hidden.weight))))
 
     @torch.no_grad()
-    def amplify(self, gain: float) -> None:
-        """Makes what given controls add `gain` times as much. What is embedded where none is given
-        stays: the embedding is extrapolated away from it, as classifier-free guidance (Ho and
-        Salimans, 2022) does with a network's output, at no cost for each step."""
-        none_given = self.output.weight @ nn.functional.silu(self.hidden.bias)
-        self.output.weight.mul_(gain)
-        self.output.bias.add_((1 - gain) * none_given)
+    def amplify(self, control: int, gain: float) -> None:
+        """Takes values of one control, by its place in the config, for `gain` times as much."""
+        by_frame = self.hidden.weight.unflatten(1, (FRAMES_PER_LATENT, 2, -1))
+        by_frame[:, :, 0, control] *= gain
 
 
 class GuidanceEmbedding(nn.Module):

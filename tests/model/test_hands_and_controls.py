@@ -85,16 +85,18 @@ def test_a_control_given_as_zero_is_given(controls: ControlEmbedding) -> None:
 
 
 @torch.no_grad()
-def test_amplified_controls_do_more_and_none_given_do_the_same(controls: ControlEmbedding) -> None:
-    torch.nn.init.normal_(controls.output.bias)
+def test_an_amplified_control_counts_for_more_and_no_other_does(
+    controls: ControlEmbedding,
+) -> None:
     count = len(preset("tiny").controls.controls)
-    values, weights = torch.rand(1, 8, count), torch.zeros(1, 8, count)
-    absent = controls(values, weights)
-    given = controls(values, torch.ones(1, 8, count))
-    controls.amplify(1.5)
-    torch.testing.assert_close(controls(values, weights), absent)
-    amplified = controls(values, torch.ones(1, 8, count))
-    torch.testing.assert_close(amplified - absent, 1.5 * (given - absent))
+    values, given = torch.rand(1, 16, count), torch.ones(1, 16, count)
+    more = values.clone()
+    more[..., 4] *= 1.5
+    wanted = controls(more, given)
+    absent = controls(values, torch.zeros(1, 16, count))
+    controls.amplify(4, 1.5)
+    torch.testing.assert_close(controls(values, given), wanted)
+    torch.testing.assert_close(controls(values, torch.zeros(1, 16, count)), absent)
 
 
 def test_controls_are_scaled_by_their_range(controls: ControlEmbedding) -> None:

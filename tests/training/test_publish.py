@@ -47,13 +47,21 @@ def test_the_decoder_comes_from_its_own_run(whole: AvatarModel, tmp_path: Path) 
 
 def test_controls_are_amplified_and_the_card_says_so(whole: AvatarModel, tmp_path: Path) -> None:
     hands = saved(whole, tmp_path / "hands.safetensors", "hands")
-    publish(hands, tmp_path / "shipped.safetensors", control_gain=1.5)
+    gains = {"eyeBlink": 2.0, "breath": 1.5}
+    publish(hands, tmp_path / "shipped.safetensors", control_gains=gains)
     shipped = load_checkpoint(tmp_path / "shipped.safetensors")
-    assert shipped.provenance == {"stage": "hands", "control_gain": 1.5}
-    before, after = (m.denoiser.control_embedding for m in (whole, shipped.model))
-    torch.testing.assert_close(
-        after.output.weight, 1.5 * before.output.weight, atol=1e-3, rtol=1e-3
+    amplified = {"eyeBlinkLeft": 2.0, "eyeBlinkRight": 2.0, "breath": 1.5}
+    assert shipped.provenance == {"stage": "hands", "control_gains": amplified}
+    names = [control.name for control in whole.config.controls.controls]
+    before, after = (
+        m.denoiser.control_embedding.hidden.weight.unflatten(1, (8, 2, -1))[:, :, 0]
+        for m in (whole, shipped.model)
     )
+    for place, name in enumerate(names):
+        wanted = amplified.get(name, 1.0) * before[..., place]
+        torch.testing.assert_close(after[..., place], wanted, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="no control is named 'wink'"):
+        publish(hands, tmp_path / "refused.safetensors", control_gains={"wink": 2.0})
 
 
 def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path) -> None:

@@ -53,3 +53,28 @@ def test_opening_is_the_one_that_is_rendered() -> None:
     said = sum(parting(pose.control)) / OPENING
     shown = render(sample_identity([3]), pose, 128).mouth_open_px
     torch.testing.assert_close(said / said.max(), shown / shown.max(), atol=0.02, rtol=0)
+
+
+def strayed_after_training(data: Path, keep_tokens: float) -> float:
+    """How far tokens have come from where they began."""
+    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
+    store = ClipStore(data)
+    config = SpeechStageConfig(batch=4, keep_tokens=keep_tokens)
+    stage = SpeechStage(model, config, store, 0)
+    pcm = 0.1 * torch.randn(4, store.num_samples, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        begun = model.audio.encode_clip(pcm, 4)
+    optimizer = torch.optim.Adam(stage.trained.parameters(), 3e-3)
+    for step in range(12):
+        loss, numbers = stage.loss(step, torch.Generator().manual_seed(step))
+        assert ("strayed" in numbers) == (keep_tokens > 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        now = model.audio.encode_clip(pcm, 4)
+    return float((now - begun).square().mean() / begun.var())
+
+
+def test_kept_tokens_stay_what_a_denoiser_knows(data: Path) -> None:
+    assert strayed_after_training(data, 10.0) < 0.5 * strayed_after_training(data, 0.0)

@@ -11,6 +11,25 @@ from mirrorme_training.run_commands import paint, run, speech
 from mirrorme_training.speech import SpeechError
 
 
+class _GainType(click.ParamType):
+    """NAME=GAIN."""
+
+    name = "gain"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """See `click.ParamType`."""
+        control, _, number = value.partition("=")
+        try:
+            gain = float(number)
+        except ValueError:
+            gain = 0.0
+        if not control or not 0 < gain < float("inf"):
+            self.fail(f"{value!r}: want NAME=GAIN, a number above 0", param, ctx)
+        return control, gain
+
+
 @click.group()
 def main() -> None:
     """Data and training for MirrorMe."""
@@ -96,10 +115,12 @@ def preview(
 )
 @click.option(
     "--control-gain",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Make given controls do so many times as much, where they do less than they are asked.",
+    "control_gains",
+    type=_GainType(),
+    multiple=True,
+    metavar="NAME=GAIN",
+    help="Take what is asked of a control for so many times as much, where it does less than that; "
+    "NAME may be how several begin: eyeBlink=2. Any number of times.",
 )
 @click.option(
     "--blend",
@@ -114,7 +135,8 @@ def preview(
     help="Of --blend in the mean.",
 )
 def publish(
-    checkpoint: Path, output: Path, decoder: Path | None, control_gain: float,
+    checkpoint: Path, output: Path, decoder: Path | None,
+    control_gains: tuple[tuple[str, float], ...],
     blend: Path | None, blend_share: float,
 ) -> None:  # fmt: skip
     """Write a CHECKPOINT in half precision, as it is shipped."""
@@ -125,8 +147,8 @@ def publish(
 
     mixed = None if blend is None else Blend(blend, blend_share)
     try:
-        write(checkpoint, output, decoder, control_gain, mixed)
-    except CheckpointError as error:
+        write(checkpoint, output, decoder, dict(control_gains), mixed)
+    except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def publish(
     checkpoint: Path,
     output: Path,
     decoder: Path | None = None,
-    control_gain: float = 1.0,
+    control_gains: Mapping[str, float] | None = None,
     blend: Blend | None = None,
 ) -> None:
     """Writes `checkpoint` to `output`.
@@ -34,12 +35,14 @@ def publish(
     Args:
         decoder: a checkpoint of stage vae whose VAE's decoder is taken; one that began from the
             same latents and trained the decoder alone.
-        control_gain: of `ControlEmbedding.amplify`, for weights that do less than they are asked.
+        control_gains: of `ControlEmbedding.amplify`, for weights that do less than they are asked;
+            by the name of a control, or by how the names of several begin.
         blend: weights that are mixed in.
 
     Raises:
         CheckpointError: a file cannot be read or written, `decoder` has other latents, or `blend`
             is of another model.
+        ValueError: no control is named so.
     """
     held = load_checkpoint(checkpoint)
     provenance = held.provenance
@@ -62,9 +65,8 @@ def publish(
             )
         held.model.vae.load_state_dict(theirs)
         provenance = {**provenance, "decoder": other.provenance}
-    if control_gain != 1.0:
-        held.model.denoiser.control_embedding.amplify(control_gain)
-        provenance = {**provenance, "control_gain": control_gain}
+    if control_gains:
+        provenance = {**provenance, "control_gains": _amplify(held.model, control_gains)}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(
@@ -72,6 +74,20 @@ def publish(
         )
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error}") from error
+
+
+def _amplify(model: AvatarModel, gains: Mapping[str, float]) -> dict[str, float]:
+    """Returns the gain of each control that has one."""
+    names = [control.name for control in model.config.controls.controls]
+    amplified: dict[str, float] = {}
+    for start, gain in gains.items():
+        meant = [name for name in names if name.startswith(start)]
+        if not meant:
+            raise ValueError(f"no control is named {start!r}: want one of {', '.join(names)}")
+        for name in meant:
+            model.denoiser.control_embedding.amplify(names.index(name), gain)
+            amplified[name] = gain * amplified.get(name, 1.0)
+    return amplified
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Microphones, rooms, noise, lines and levels for a whole batch of speech on its device.
+"""Voices, microphones, rooms, noise, lines and levels for a whole batch of speech on its device.
 
 `speech_augment` is the same idea for single clips that are kept; here every step hears a clip anew.
 Nothing moves in time: filters have no delay, and a room's direct sound comes first.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mirrorme_training.speech import SAMPLE_RATE_HZ
+from mirrorme_training.speech_revoice import revoice
 
 _ROOM_SAMPLES = 8192
 _LEVEL_DB = (-36.0, -14.0)
@@ -26,6 +27,7 @@ def augment_batch(pcm: Tensor, generator: torch.Generator) -> Tensor:
     size = 2 ** math.ceil(math.log2(pcm.shape[1] + _ROOM_SAMPLES))
     hz = torch.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ, device=pcm.device)
     draw = _Draw(len(pcm), pcm.device, generator)
+    pcm = revoice(pcm, generator)
     loud = pcm.abs() > 0.05 * pcm.abs().amax(dim=1, keepdim=True) + 1e-7
     spectrum = torch.fft.rfft(pcm, size) * _equaliser(hz, draw) * _line(hz, draw)
     spectrum = spectrum * _gaps(hz, draw)

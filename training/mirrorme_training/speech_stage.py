@@ -5,8 +5,11 @@ No pictures are needed. The denoiser then listens to tokens that already say how
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
+from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from numpy.typing import NDArray
@@ -37,6 +40,8 @@ class SpeechStage:
         self.model = model
         self.average = averaged_copy(model)
         self._config, self._store = config, store
+        known = copy.deepcopy(model.audio).requires_grad_(False) if config.keep_tokens else None
+        self._known, self._known_tokens = known, dict[int, Tensor]()
         self._num_latents = store.num_frames // FRAMES_PER_LATENT
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -79,7 +84,24 @@ class SpeechStage:
         loss, named_right = self._head.loss(tokens, shapes, visemes)
         with torch.no_grad():
             made, truth = self._head(tokens)[0][..., -1], shapes[..., -1]
-        return loss, {"visemes_right": named_right, "opening_r": _correlation(made, truth)}
+        numbers = {"visemes_right": named_right, "opening_r": _correlation(made, truth)}
+        if self._known is not None:
+            strayed = self._strayed(self._known, tokens, clips.tolist(), pcm)
+            loss = loss + self._config.keep_tokens * strayed
+            numbers["strayed"] = strayed.detach()
+        return loss, numbers
+
+    def _strayed(
+        self, known: AudioEncoder, tokens: Tensor, clips: list[int], pcm: Tensor
+    ) -> Tensor:
+        """Squared distance from the known tokens of clean speech, over their variance."""
+        missing = [row for row, clip in enumerate(clips) if clip not in self._known_tokens]
+        if missing:
+            with torch.no_grad():
+                heard = known.encode_clip(pcm[missing], self._num_latents).half()
+            self._known_tokens |= {clips[r]: t for r, t in zip(missing, heard, strict=True)}
+        wanted = torch.stack([self._known_tokens[clip] for clip in clips]).float()
+        return (tokens - wanted).square().mean() / wanted.var()
 
     def _truth(self, clips: list[int]) -> tuple[Tensor, Tensor]:
         """Mouth shapes, the opening last, and visemes, of whole clips."""
