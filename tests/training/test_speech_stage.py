@@ -14,6 +14,7 @@ from mirrorme_training.portrait_pose import rest_pose, with_controls
 from mirrorme_training.portrait_renderer import render
 from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.recipe import SpeechStageConfig
+from mirrorme_training.run_state import RunError
 from mirrorme_training.speech_shards import ShardConfig, write_shards
 from mirrorme_training.speech_stage import SpeechStage
 
@@ -78,3 +79,8 @@ def strayed_after_training(data: Path, keep_tokens: float) -> float:
 
 def test_kept_tokens_stay_what_a_denoiser_knows(data: Path) -> None:
     assert strayed_after_training(data, 10.0) < 0.5 * strayed_after_training(data, 0.0)
+
+
+def test_tokens_of_no_checkpoint_cannot_be_kept(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="keep_tokens wants --init"):
+        train("speech", data, tmp_path / "run", recipe="demo-voices")

@@ -39,8 +39,9 @@ class Bend:
             knots, scale_factor=8, mode="bicubic", align_corners=False
         ).to(device)
         self._still = still
-        self._rest = torch.zeros_like(still)
-        self._rest = self._shift(still[None])[0]
+        # What the knots do to the still place is undone everywhere.
+        self._undone = torch.zeros_like(still)
+        self._undone = self._shift(still[None])[0]
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """Bends `[T, H, W, C]` uint8; what is beyond the edges is as it is at them."""
@@ -71,4 +72,4 @@ class Bend:
         along = (places - self._still) @ (self._whole.T - torch.eye(2, device=places.device))
         at = (2 * places - 1)[None, None]
         knots = functional.grid_sample(self._knots, at, padding_mode="border", align_corners=False)
-        return along + knots[0, :, 0].T - self._rest
+        return along + knots[0, :, 0].T - self._undone

@@ -260,6 +260,8 @@ def _open_stage(
     config = in_parts(request.config, parts.count)
     if isinstance(source, ClipStore):
         assert isinstance(config, SpeechStageConfig)
+        if config.keep_tokens and request.init is None:
+            raise RunError("keep_tokens wants --init, the checkpoint whose tokens are kept")
         return SpeechStage(model, config, source, seed)
     match config:
         case VaeStageConfig():
