@@ -96,7 +96,8 @@ def test_rows_of_a_batch_have_their_own_phase() -> None:
     joined = audio(pcm.expand(3, -1), torch.tensor([0, 1, 2]))
     for phase in range(3):
         alone = audio(pcm, torch.tensor([phase]))
-        torch.testing.assert_close(joined[phase : phase + 1], alone, atol=1e-6, rtol=0)
+        # Libraries sum other batches in another order.
+        torch.testing.assert_close(joined[phase : phase + 1], alone, atol=1e-5, rtol=0)
     assert (joined[0] - joined[1]).abs().max() > 1e-3
 
 

@@ -125,6 +125,7 @@ def test_shipped_recipes_name_every_stage(name: str) -> None:
     some: dict[str, tuple[StageName, ...]] = {
         "ltx-2b": ("face", "body", "hands"),
         "demo-decoder": ("vae",),
+        "demo-voices": ("speech",),
     }
     for stage in some.get(name, STAGES):
         load_recipe(name, stage)
