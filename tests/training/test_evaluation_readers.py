@@ -70,7 +70,7 @@ SUBTLE = (
     "mouthStretchLeft",
     "mouthStretchRight",
 )
-"""They move lips or nose by a pixel or two, and are read poorly of some people."""
+"""They move lips or nose by a pixel or two."""
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_reads_every_control() -> None:
         values = torch.linspace(low, high, 16).repeat(2)
         frames = render(someone, swept_pose(5, name, values), 256).frames.numpy()
         r = correlation(reader.read(frames)[name], values.double().numpy())
-        if r < (0.15 if name in SUBTLE else 0.7):
+        if r < (0.4 if name in SUBTLE else 0.7):
             poor[name] = r
     assert not poor
 

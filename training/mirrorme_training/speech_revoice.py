@@ -48,12 +48,12 @@ def revoice(pcm: Tensor, generator: torch.Generator) -> Tensor:
     stretch = torch.exp((2 * unit() - 1) * math.log(_STRETCH))
     stretch = torch.where(unit() < _STRETCHED, stretch, torch.ones_like(stretch))
     sounded = spectrum / own.exp()
-    noise = split(torch.randn(pcm.shape, device=device, generator=generator))
-    hum = split(_hum(pcm, generator))
-    hum = _voiced(own) * _whitened(hum) + (1 - _voiced(own)) * _whitened(noise)
+    noise = _whitened(split(torch.randn(pcm.shape, device=device, generator=generator)))
+    voiced = _voiced(own)
+    hum = voiced * _whitened(split(_hum(pcm, generator))) + (1 - voiced) * noise
     which = unit()
     sounded = torch.where(which < _HUMMED, hum, sounded)
-    sounded = torch.where(which > 1 - _WHISPERED, _whitened(noise), sounded)
+    sounded = torch.where(which > 1 - _WHISPERED, noise, sounded)
     made = torch.istft(
         sounded * _stretched(own, stretch).exp(),
         _WINDOW_SAMPLES,

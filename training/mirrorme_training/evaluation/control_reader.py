@@ -13,6 +13,7 @@ from mirrorme_training.evaluation.face_reader import (
     FaceLocator,
     as_float,
     eyes_above_mouth,
+    mouth_places,
 )
 from mirrorme_training.evaluation.fitting_poses import EYE_CONTROLS, FACE_CONTROLS, control_poses
 from mirrorme_training.evaluation.kernel_ridge import KernelRidge
@@ -34,6 +35,9 @@ _PARTS = {
 class ControlReader:
     """Owns the fits for one person. Each fit was shown the other controls moving as well.
 
+    Parts are cut out where the head has them; the mouth also where the lips are. By the lips alone,
+    what moves their corners would go unseen; by the head alone, what moves them little.
+
     Breath is not fitted: it is the pixels that the trunk has come up since the first frame.
     """
 
@@ -42,12 +46,12 @@ class ControlReader:
         shown = render(person, control_poses(seed, num_poses), size_px)
         clean = as_float(shown.frames)
         frames = torch.cat([clean, worn(clean, generator)])
-        # By the head: by the lips, what moves them would go unseen.
         box = shown.face_box_px
         middles = (box[:, :2] + box[:, 2:]) / 2
         rolls = torch.deg2rad(shown.controls[:, CONTROL_INDEX["head_roll"]])
         self._locate = FaceLocator(frames, shown, middles, rolls)
-        mouths = shown.mouth_corners_px.mean(1)
+        mouths, mouth_rolls = mouth_places(shown)
+        self._locate_lips = FaceLocator(frames, shown, mouths, mouth_rolls)
         to_mouth = _turned(mouths - middles, -rolls).mean(0)
         half_x, half_y = self._locate.half_face_px.tolist()
         self._windows = {
@@ -57,7 +61,8 @@ class ControlReader:
             "head": Window(1.3 * half_x, 1.3 * half_y, 36, 44),
         }
         eyes_px = eyes_above_mouth(self._locate.half_face_px)
-        below_mouth_px = {"mouth": 0.08 * half_y, "cheeks": -0.1 * half_y, "eyes": -eyes_px}
+        self._below_lips_px = 0.08 * half_y
+        below_mouth_px = {"mouth": self._below_lips_px, "cheeks": -0.1 * half_y, "eyes": -eyes_px}
         self._to_part = {
             part: to_mouth + torch.tensor([0.0, down]) for part, down in below_mouth_px.items()
         }
@@ -87,7 +92,12 @@ class ControlReader:
         if part == "head":
             return features(cut(frames, self._head_px.expand(len(frames), 2), window))
         middles, rolls = self._locate(frames)
-        return features(cut(frames, middles + _turned(self._to_part[part], rolls), window, rolls))
+        seen = features(cut(frames, middles + _turned(self._to_part[part], rolls), window, rolls))
+        if part != "mouth":
+            return seen
+        middles, rolls = self._locate_lips(frames)
+        below = middles + torch.tensor([0.0, self._below_lips_px])
+        return torch.cat([seen, features(cut(frames, below, window, rolls))], dim=1)
 
 
 def _turned(vectors: Tensor, angles: Tensor) -> Tensor:

@@ -78,11 +78,8 @@ class FaceReader:
         shown = render(person, talking_poses(seed, num_poses), size_px)
         clean = as_float(shown.frames)
         frames = torch.cat([clean, worn(clean, generator)])
-        corners = shown.mouth_corners_px
-        across = corners[:, 0] - corners[:, 1]
-        turned = torch.atan2(across[:, 1], across[:, 0])
-        self.locate = FaceLocator(frames, shown, corners.mean(1), turned)
-        widest = across.norm(dim=1).amax()
+        self.locate = FaceLocator(frames, shown, *mouth_places(shown))
+        widest = _across(shown).norm(dim=1).amax()
         tallest = float(shown.mouth_open_px.amax())
         self._drop_px = tallest / 4
         self._mouth = Window(float(widest) / 2 + 3, tallest / 2 + 10 * size_px / 256, 32, 28)
@@ -116,6 +113,17 @@ class FaceReader:
     def _eye_features(self, frames: Tensor, middles: Tensor, rolls: Tensor) -> Tensor:
         above = middles - torch.tensor([0.0, self._eyes_up_px])
         return features(cut(frames, above, self._eyes, rolls))
+
+
+def mouth_places(shown: RenderedFrames) -> tuple[Tensor, Tensor]:
+    """Middles between the lips' corners `[T, 2]` in pixels, and how lips are turned `[T]`, radians
+    clockwise."""
+    across = _across(shown)
+    return shown.mouth_corners_px.mean(1), torch.atan2(across[:, 1], across[:, 0])
+
+
+def _across(shown: RenderedFrames) -> Tensor:
+    return shown.mouth_corners_px[:, 0] - shown.mouth_corners_px[:, 1]
 
 
 def eye_window(half_face_px: Tensor) -> Window:
