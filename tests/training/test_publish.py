@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.errors import CheckpointError
 from mirrorme_model.presets import preset
+from mirrorme_training.cli import main
 from mirrorme_training.publish import Blend, publish
 
 
@@ -89,3 +91,23 @@ def test_a_decoder_of_other_latents_is_refused(whole: AvatarModel, tmp_path: Pat
     with pytest.raises(CheckpointError, match="other latents"):
         publish(hands, tmp_path / "shipped.safetensors", decoder)
     assert not (tmp_path / "shipped.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("gain", "message"),
+    [
+        ("eyeBlink", "want NAME=GAIN"),
+        ("eyeBlink=much", "want NAME=GAIN"),
+        ("eyeBlink=0", "want NAME=GAIN"),
+        ("wink=2", "no control is named 'wink'"),
+    ],
+)
+def test_gains_that_make_no_sense_are_refused(
+    whole: AvatarModel, tmp_path: Path, gain: str, message: str
+) -> None:
+    hands = saved(whole, tmp_path / "hands.safetensors", "hands")
+    output = tmp_path / "shipped.safetensors"
+    arguments = ["publish", str(hands), "-o", str(output), "--control-gain", gain]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code and message in result.output
+    assert not output.exists()
