@@ -15,6 +15,7 @@ from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipWindow, heard_latents
 from mirrorme_training.paint_manner import PaintManner
 from mirrorme_training.painted_clips import PaintConfig, PaintedClips, write_painted
+from mirrorme_training.portrait_pose import CONTROL_INDEX
 from mirrorme_training.recipe import BankConfig, RecipeError
 from mirrorme_training.speech_shards import ShardError
 
@@ -143,3 +144,14 @@ def test_crops_are_trained_on_at_their_own_size(data: Path, tmp_path: Path) -> N
     assert PaintedClips(tmp_path).window(0, close, 32, 0).frames.shape[1:3] == (32, 32)
     with pytest.raises(RecipeError, match="pixels"):
         PaintedClips(tmp_path).window(0, close, 64, 0)
+
+
+def test_silent_clips_are_never_still(data: Path, tmp_path: Path) -> None:
+    """Painted still, they would teach that controls move nothing."""
+    config = PaintConfig(4, window_latents=2, size_px=32, close_up=0.0, still=1.0)
+    list(write_painted(tmp_path, data, config))
+    stored, yaw = PaintedClips(tmp_path), CONTROL_INDEX["head_yaw"]
+    for number in range(4):
+        window = stored.window(number, bank(0.0), 32, 0)
+        assert not window.pcm.any()
+        assert window.controls[:, yaw].abs().max() > 0

@@ -91,7 +91,7 @@ class PaintedOnDemand:
         if number not in self._ahead:
             numbers = [number + i * self._stride for i in range(self._together)]
             manners = [
-                draw_manner(n, bank, size_px, seed, speaks=self._speaks(n, bank, seed))
+                draw_manner(n, bank, size_px, seed, speaks=self.speaks(n, bank, seed))
                 for n in numbers
             ]
             self._ahead = dict(
@@ -99,7 +99,8 @@ class PaintedOnDemand:
             )
         return self._ahead.pop(number)
 
-    def _speaks(self, number: int, bank: BankConfig, seed: int) -> bool:
+    def speaks(self, number: int, bank: BankConfig, seed: int) -> bool:
+        """False: the clip of that number is silent throughout."""
         return self._store.speaks(cast(number, self._store, bank, seed).clip)
 
     def painted(

@@ -43,7 +43,7 @@ class PaintConfig:
     liveliness: float = 1.0
     """Of what speech does not move: head, eyes, brows, smiles, trunk."""
     still: float = 0.0
-    """Share of clips in which speech alone moves, and the hands."""
+    """Share of the clips with speech in which it alone moves, and the hands."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1 or self.window_latents < 1:
@@ -200,6 +200,8 @@ def _open(data: Path) -> None:
 def _paint(folder: Path, config: PaintConfig, number: int, close_up: bool) -> Path:
     bank = config.bank(close_up=close_up)
     still = np.random.default_rng([config.seed, number, 2]).random() < config.still
+    # Without speech they would show nothing, controls that move by chance least of all.
+    still = still and _source.speaks(number, bank, config.seed)
     liveliness = 0.0 if still else config.liveliness
     manner = PaintManner(config.size_px, config.crop_px, liveliness, sway=liveliness)
     (window,) = _source.painted([number], bank, [manner], config.seed)

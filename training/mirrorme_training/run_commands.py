@@ -95,7 +95,7 @@ def speech(
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Share of clips in which speech alone moves, and the hands.",
+    help="Share of the clips with speech in which it alone moves, and the hands.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
