@@ -200,7 +200,7 @@ def _open(data: Path) -> None:
 def _paint(folder: Path, config: PaintConfig, number: int, close_up: bool) -> Path:
     bank = config.bank(close_up=close_up)
     still = np.random.default_rng([config.seed, number, 2]).random() < config.still
-    # Without speech they would show nothing, controls that move by chance least of all.
+    # In silent clips nothing would move, nor would the controls that are exercised there.
     still = still and _source.speaks(number, bank, config.seed)
     liveliness = 0.0 if still else config.liveliness
     manner = PaintManner(config.size_px, config.crop_px, liveliness, sway=liveliness)
