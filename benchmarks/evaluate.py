@@ -32,7 +32,6 @@ from mirrorme_engines.manifest import Manifest
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint
 from mirrorme_model.presets import PRESETS, preset
-from mirrorme_model.vae import VideoVae
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -89,11 +88,11 @@ def main(
     console = Console(highlight=False)
     start_s = time.monotonic()
     manifest = Manifest.load(engines)
-    vae = find_vae(manifest, checkpoint, console)
+    model = find_model(manifest, checkpoint, console)
     pictures = Pictures(output)
-    rows = asyncio.run(evaluate(engines, vae, pictures, console, groups, recordings, scale))
+    rows = asyncio.run(evaluate(engines, model, pictures, console, groups, recordings, scale))
     console.print(terminal_table(rows))
-    model = {
+    measured = {
         "preset": manifest.preset,
         "trained": manifest.trained,
         "weights_sha256": manifest.weights_sha256,
@@ -103,18 +102,18 @@ def main(
         "groups": groups,
         "minutes": round((time.monotonic() - start_s) / 60, 1),
     }
-    paths = [write_evaluation(output / "evaluation.json", model, run, rows)]
+    paths = [write_evaluation(output / "evaluation.json", measured, run, rows)]
     paths.append(pictures.write_page(html_table(rows)))
     if record:
         target = ROOT / "benchmarks" / "results" / "evaluation.json"
-        paths.append(write_evaluation(target, model, run, rows))
-        paths.append(update_document(ROOT / "docs" / "evaluation.md", model, run, rows))
+        paths.append(write_evaluation(target, measured, run, rows))
+        paths.append(update_document(ROOT / "docs" / "evaluation.md", measured, run, rows))
     for path in paths:
         console.print(f"written: {path}")
 
 
-def find_vae(manifest: Manifest, checkpoint: Path, console: Console) -> VideoVae | None:
-    """The VAE in torch, if it is that of the engines."""
+def find_model(manifest: Manifest, checkpoint: Path, console: Console) -> AvatarModel | None:
+    """In torch, if it is that of the engines."""
     model = None
     if manifest.trained and checkpoint.exists():
         model = load_checkpoint(checkpoint).model
@@ -125,12 +124,12 @@ def find_vae(manifest: Manifest, checkpoint: Path, console: Console) -> VideoVae
             f"[yellow]the engines' weights are not those of {checkpoint}: no VAE figures[/]"
         )
         return None
-    return model.vae
+    return model
 
 
 async def evaluate(
     engines: Path,
-    vae: VideoVae | None,
+    model: AvatarModel | None,
     pictures: Pictures,
     console: Console,
     groups: tuple[str, ...],
@@ -145,7 +144,7 @@ async def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         async with running_gateway(engines, Path(folder) / "gateway.log") as gateway:
             served = (await gateway.client.capabilities()).presets[0]
-            studio = Studio(gateway.client, served, engines, vae, pictures, console, scale)
+            studio = Studio(gateway.client, served, engines, model, pictures, console, scale)
             for name, measure in measures(studio, recordings).items():
                 if name not in groups:
                     continue

@@ -7,8 +7,8 @@ import torch
 from mirrorme_engines.engine import EngineSet
 from mirrorme_engines.engine_options import EngineOptions
 from mirrorme_engines.open_engines import open_engines
-from mirrorme_model.vae import VideoVae
-from mirrorme_training.clip_casting import to_pixels, to_video
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_training.clip_casting import to_pixels
 from mirrorme_training.evaluation.fitting_poses import silent_pose
 from mirrorme_training.evaluation.likeness import (
     head_distances,
@@ -23,7 +23,7 @@ from mirrorme_training.portrait_renderer import RenderedFrames, render
 from numpy.typing import NDArray
 
 from evaluation.row import Row
-from evaluation.studio import Direction, Frames, Studio, noise_like, people
+from evaluation.studio import Direction, Frames, Studio, encode, noise_like, people
 
 _PORTRAITS = "portraits, PSNR dB"
 _CLIP_FRAMES = 41
@@ -34,16 +34,16 @@ _SETTLED = slice(8, None, 5)
 
 async def measure_reconstruction(studio: Studio) -> list[Row]:
     """The VAE alone, through the exported engines as far as they go."""
-    if studio.vae is None:
+    if studio.model is None:
         return [Row("reconstruction", _PORTRAITS, "left out", None, note="see --checkpoint")]
     engines = await open_engines(studio.engines, EngineOptions())
     try:
-        return await _reconstruction(studio, engines, studio.vae)
+        return await _reconstruction(studio, engines, studio.model)
     finally:
         await engines.close()
 
 
-async def _reconstruction(studio: Studio, engines: EngineSet, vae: VideoVae) -> list[Row]:
+async def _reconstruction(studio: Studio, engines: EngineSet, model: AvatarModel) -> list[Row]:
     seeds = people(studio.scale.reconstructed)
     stills = []
     for seed in seeds:
@@ -51,7 +51,7 @@ async def _reconstruction(studio: Studio, engines: EngineSet, vae: VideoVae) -> 
         encoded = await engines.identity_encoder.infer({"image": picture[None]})
         latents = torch.from_numpy(encoded["identity"])[:, :, None].float()
         with torch.no_grad():
-            decoded = to_pixels(vae.decode(latents))[0, 0].numpy()
+            decoded = to_pixels(model.vae.decode(latents))[0, 0].numpy()
         stills.append((picture, decoded))
     still_db = float(np.mean([psnr_db(made, truth) for truth, made in stills]))
     other_db = float(
@@ -61,7 +61,7 @@ async def _reconstruction(studio: Studio, engines: EngineSet, vae: VideoVae) -> 
         "reconstruction", "portraits: above, as drawn; below, through the VAE",
         [np.stack([truth for truth, _ in stills]), np.stack([made for _, made in stills])],
     )  # fmt: skip
-    clips = [await _clip_psnr_db(studio, engines, vae, seed) for seed in seeds[:4]]
+    clips = [await _clip_psnr_db(studio, engines, model, seed) for seed in seeds[:4]]
     return [
         Row(
             "reconstruction", _PORTRAITS,
@@ -77,11 +77,11 @@ async def _reconstruction(studio: Studio, engines: EngineSet, vae: VideoVae) -> 
     ]  # fmt: skip
 
 
-async def _clip_psnr_db(studio: Studio, engines: EngineSet, vae: VideoVae, seed: int) -> float:
+async def _clip_psnr_db(studio: Studio, engines: EngineSet, model: AvatarModel, seed: int) -> float:
     pose = recite(READERS[seed % len(READERS)]).act(seed)[:_CLIP_FRAMES]
-    frames = render(person(seed), pose, studio.size_px).frames
+    shown = render(person(seed), pose, studio.size_px)
     with torch.no_grad():
-        latents = vae.encode(to_video(frames)[None]).mean[0].transpose(0, 1).numpy()
+        latents = encode(model, shown)[0].transpose(0, 1).numpy()
     context = engines.manifest.chunk.decoder_context_latents
     ahead = engines.manifest.chunk.decoder_lookahead_latents
     step = engines.manifest.chunk.num_latents
@@ -91,7 +91,7 @@ async def _clip_psnr_db(studio: Studio, engines: EngineSet, vae: VideoVae, seed:
         decoded = await engines.decoder.infer({"latents": latents[wanted][None]})
         made.append(decoded["frames"][0])
     joined = np.concatenate(made).astype(np.uint8)
-    return psnr_db(joined, frames[1 : 1 + len(joined)].numpy())
+    return psnr_db(joined, shown.frames[1 : 1 + len(joined)].numpy())
 
 
 async def measure_identity(studio: Studio) -> list[Row]:

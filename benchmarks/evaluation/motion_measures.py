@@ -39,17 +39,16 @@ async def measure_hands(studio: Studio) -> list[Row]:
     for index, seed in enumerate(people(studio.scale.gesturing, first=20)):
         studio.say(f"person {seed} moves both hands")
         given = _gesturing(seed, 0, studio.size_px, still=True)
-        acted, others = (
-            _gesturing(seed, draw, studio.size_px, stride=_HAND_STRIDE) for draw in (0, 1)
-        )
+        acted = _gesturing(seed, 0, studio.size_px)
+        others = _gesturing(seed, 1, studio.size_px, stride=_HAND_STRIDE)
         made = await studio.stream(seed, silence(_HAND_FRAMES), hands=given.hand_keypoints.numpy())
         template = given.frames.numpy()
         shown = {
-            "made": made[::_HAND_STRIDE], "truth": acted.frames.numpy(),
-            "control": others.frames.numpy(), "noise": noise_like(acted.frames.numpy()),
+            "made": made[::_HAND_STRIDE], "truth": acted.frames.numpy()[::_HAND_STRIDE],
+            "control": others.frames.numpy(), "noise": noise_like(others.frames.numpy()),
         }  # fmt: skip
-        if (decoded := studio.through_vae(acted.frames.numpy())) is not None:
-            shown["vae"] = decoded
+        if (decoded := studio.through_vae(acted)) is not None:
+            shown["vae"] = decoded[::_HAND_STRIDE]
         for index_shown, frame in enumerate(range(0, _HAND_FRAMES, _HAND_STRIDE)):
             points, size = _visible(given, frame, studio.size_px)
             sizes.append(size)

@@ -68,10 +68,11 @@ class Takes:
         face = studio.face_reader(seed)
         studio.say(f"person {seed} recites as {reader.name}")
         recital, who = recite(reader), person(seed)
-        acted = render(who, recital.act(index), studio.size_px).frames.numpy()
+        shown_truth = render(who, recital.act(index), studio.size_px)
+        acted = shown_truth.frames.numpy()
         made = await studio.stream(seed, recital.samples)
         shown = {"made": made, "truth": acted, "control": noise_like(acted)}
-        if (decoded := studio.through_vae(acted)) is not None:
+        if (decoded := studio.through_vae(shown_truth)) is not None:
             shown["vae"] = decoded
         openings = {name: face.read(frames).mouth_opening for name, frames in shown.items()}
         truth = recital.mouth_opening(who)

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client import AnimationClient, AnimationSession, pcm_s16le, rgb24
-from mirrorme_model.vae import VideoVae
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.denoiser import join_cues
 from mirrorme_training.clip_casting import to_pixels, to_video
+from mirrorme_training.code_stage import true_code, with_lead
 from mirrorme_training.evaluation.face_reader import FaceReader
 from mirrorme_training.evaluation.unseen import PEOPLE, person, portrait
+from mirrorme_training.portrait_renderer import RenderedFrames
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from evaluation.pictures import Pictures
 from evaluation.scale import Scale
@@ -45,14 +49,14 @@ class Studio:
         client: AnimationClient,
         preset: pb.PresetCapabilities,
         engines: Path,
-        vae: VideoVae | None,
+        model: AvatarModel | None,
         pictures: Pictures,
         console: Console,
         scale: Scale,
     ) -> None:
-        """`vae` None: figures through it are left out."""
+        """`model` None: figures through its VAE are left out."""
         self._client = client
-        self._vae = vae
+        self.model = model
         self._readers: dict[int, FaceReader] = {}
         self.engines = engines
         self.pictures = pictures
@@ -61,11 +65,6 @@ class Studio:
         self.chunk_frames = preset.timing.chunk_frames
         self.controls = tuple(control.name for control in preset.controls)
         self.console = console
-
-    @property
-    def vae(self) -> VideoVae | None:
-        """The model's, in torch."""
-        return self._vae
 
     def say(self, text: str) -> None:
         """Shows how far it is."""
@@ -141,18 +140,31 @@ class Studio:
         return np.frombuffer(frame.data, np.uint8).reshape(shape)
 
     @torch.no_grad()
-    def through_vae(self, frames: Frames) -> Frames | None:
-        """The frames encoded and decoded, in pieces that each begin with a single frame."""
-        if self._vae is None:
+    def through_vae(self, shown: RenderedFrames) -> Frames | None:
+        """The frames encoded and decoded, with their true face code if the model has one, in pieces
+        that each begin with a single frame."""
+        if self.model is None:
             return None
         made: list[Frames] = []
-        for start in range(0, len(frames), _VAE_FRAMES):
-            piece = frames[start : start + _VAE_FRAMES]
-            lack = -(len(piece) - 1) % 8
-            padded = np.concatenate([piece, np.repeat(piece[-1:], lack, axis=0)])
-            latents = self._vae.encode(to_video(torch.from_numpy(padded))[None]).mean
-            made.append(to_pixels(self._vae.decode(latents))[0].numpy()[: len(piece)])
+        for start in range(0, len(shown), _VAE_FRAMES):
+            piece = shown[start : start + _VAE_FRAMES]
+            last = torch.arange(len(piece) + -(len(piece) - 1) % 8).clamp(max=len(piece) - 1)
+            video = self.model.vae.decode(encode(self.model, piece[last]))
+            made.append(to_pixels(video)[0].numpy()[: len(piece)])
         return np.concatenate(made)
+
+
+def encode(model: AvatarModel, shown: RenderedFrames) -> Tensor:
+    """Latents `[1, C, K, h, w]` of `8k + 1` frames, told the true face and hands where the model
+    tells its decoder so."""
+    latents = model.vae.encode(to_video(shown.frames)[None]).mean.transpose(1, 2)
+    code, sketch = model.denoiser.face_code, model.denoiser.hand_sketch
+    face = hands = None
+    if code is not None:
+        face = true_code(code, shown.mouth_open_ratio, shown.controls)[None]
+    if sketch is not None:
+        hands = sketch(with_lead(shown.hand_keypoints)[None])
+    return join_cues(latents, face, hands).transpose(1, 2)
 
 
 def people(count: int, first: int = 0) -> list[int]:

@@ -12,6 +12,7 @@ from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.denoiser import Denoiser
 from mirrorme_model.vae import VideoVae
+from mirrorme_model.video_decoder import FaceShift, SketchInput
 
 
 class AvatarModel(nn.Module):
@@ -54,17 +55,21 @@ class AvatarModel(nn.Module):
         nn.init.normal_(self.audio.tokens.null, std=0.5)
         if denoiser.prompt is not None:
             nn.init.normal_(denoiser.prompt, std=0.1)
-        outputs = [
+        outputs: list[nn.Module] = [
             m.to_out[0] for m in denoiser.audio_adapters.modules() if isinstance(m, Attention)
         ]
         outputs.append(denoiser.control_embedding.output)
         if denoiser.hand_encoder is not None:
             outputs.append(denoiser.hand_encoder.output)
+        if self.vae.decoder is not None:
+            told = list(self.vae.decoder.modules())
+            outputs += [module.linear for module in told if isinstance(module, FaceShift)]
+            outputs += [module.output for module in told if isinstance(module, SketchInput)]
         if denoiser.guidance_embedding is not None:
             outputs.append(denoiser.guidance_embedding.embedder.linear_2)
         for layer in outputs:
-            assert isinstance(layer, nn.Linear)
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            assert isinstance(layer, nn.Linear | nn.Conv2d)
+            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
 
     def weights_sha256(self) -> str:
         """Hash of all weights, names and config; the same weights give the same hash."""

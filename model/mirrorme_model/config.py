@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +10,15 @@ from typing import Literal
 from mirrorme_model.audio_config import AudioConfig
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.strict_json import dump_json, parse_json
-from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
+from mirrorme_model.vae_config import (
+    FRAMES_PER_LATENT,
+    HAND_CHANNELS,
+    SPATIAL_FACTOR,
+    VaeConfig,
+)
 
+CODED_FRAMES = (3, 7)
+"""Of a latent's 8: those at which a face code holds the controls."""
 NUM_HANDS = 2
 NUM_KEYPOINTS = 21
 """MediaPipe's landmarks of one hand."""
@@ -204,6 +212,11 @@ class ModelConfig:
             raise ConfigError(f"sigmas {self.sigmas} do not go from 1 to 0")
         if any(b >= a for a, b in itertools.pairwise(self.sigmas)):
             raise ConfigError(f"sigmas {self.sigmas} do not fall")
+        face = face_channels(len(self.controls.controls))
+        if self.vae.face_channels not in (0, face):
+            raise ConfigError(f"vae.face_channels is {self.vae.face_channels}: want 0 or {face}")
+        if self.vae.hand_channels and self.hands is None:
+            raise ConfigError("vae.hand_channels want hands")
         slots = FRAMES_PER_LATENT * self.audio.slots_per_frame
         if 2 ** len(self.audio.strided_widths) != slots:
             raise ConfigError(
@@ -221,6 +234,16 @@ class ModelConfig:
         """Frames that one chunk makes."""
         return self.chunk.num_latents * FRAMES_PER_LATENT
 
+    def with_cues(self) -> ModelConfig:
+        """The same with channels of the face and, if it knows hands, of them."""
+        face = face_channels(len(self.controls.controls))
+        hands = HAND_CHANNELS if self.hands else 0
+        total = self.vae.picture_channels + face + hands
+        vae = dataclasses.replace(
+            self.vae, latent_channels=total, face_channels=face, hand_channels=hands
+        )
+        return dataclasses.replace(self, vae=vae)
+
     def to_json(self) -> str:
         """One line, read back by `from_json`."""
         return dump_json(self)
@@ -233,3 +256,8 @@ class ModelConfig:
             ConfigError: naming the setting that is unknown, missing, or not supported.
         """
         return parse_json(cls, text, "config")
+
+
+def face_channels(num_controls: int) -> int:
+    """E: channels of a face code."""
+    return FRAMES_PER_LATENT + len(CODED_FRAMES) * num_controls

@@ -19,13 +19,18 @@ class ControlEmbedding(nn.Module):
 
     def __init__(self, config: ControlsConfig, width: int) -> None:
         super().__init__()
-        reach = [max(abs(c.range.min), abs(c.range.max)) for c in config.controls]
-        self.register_buffer("scale", 1 / torch.tensor(reach, device="cpu"), persistent=False)
+        self.register_buffer("scale", 1 / self.reach(config), persistent=False)
         num_features = 2 * FRAMES_PER_LATENT * len(config.controls)
         self.hidden = nn.Linear(num_features, config.hidden_width)
         self.output = nn.Linear(config.hidden_width, width)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+
+    @staticmethod
+    def reach(config: ControlsConfig) -> Tensor:
+        """`[controls]`: the largest value of each, its sign aside."""
+        reach = [max(abs(c.range.min), abs(c.range.max)) for c in config.controls]
+        return torch.tensor(reach, device="cpu")
 
     def forward(self, values: Tensor, weights: Tensor) -> Tensor:
         """Embeds controls.

@@ -7,6 +7,7 @@ against them.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +21,9 @@ from mirrorme_model.audio_adapter import AudioAdapter
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.controls import ControlEmbedding, GuidanceEmbedding
+from mirrorme_model.face_code import FaceCode
 from mirrorme_model.hand_encoder import HandEncoder
+from mirrorme_model.hand_sketch import HandSketch
 from mirrorme_model.rope import Rope, grid_coordinates, rope
 from mirrorme_model.transformer import Transformer
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
@@ -61,13 +64,13 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         dit, width = config.dit, config.dit.width
-        self.base = Transformer(dit, config.vae.latent_channels)
+        self.base = Transformer(dit, config.vae.picture_channels)
         self.prompt = (
             nn.Parameter(torch.zeros(1, dit.text.num_prompt_tokens, dit.text.caption_channels))
             if dit.text
             else None
         )
-        self.anchor = Anchor(config.vae.latent_channels, width) if dit.anchor else None
+        self.anchor = Anchor(config.vae.picture_channels, width) if dit.anchor else None
         self.token_types = nn.Parameter(torch.zeros(3, width))
         self.audio_adapters = nn.ModuleDict(
             {str(layer): AudioAdapter(dit, config.audio.token_width) for layer in dit.audio_layers}
@@ -75,6 +78,8 @@ class Denoiser(nn.Module):
         self.hand_encoder = HandEncoder(config.hands, config.video, width) if config.hands else None
         self.control_embedding = ControlEmbedding(config.controls, width)
         self.guidance_embedding = GuidanceEmbedding(width) if config.guidance else None
+        self.face_code = FaceCode(config) if config.vae.face_channels else None
+        self.hand_sketch = HandSketch(config.video) if config.vae.hand_channels else None
         self._register_rope("clean", clean_times_s(config))
         self._register_rope("noisy", noisy_times_s(config))
 
@@ -98,7 +103,8 @@ class Denoiser(nn.Module):
         return Rope(self.noisy_cos, self.noisy_sin)
 
     def prefill(self, conditions: Conditions) -> Prefill:
-        """Computes once what the steps of a chunk share."""
+        """Computes once what the steps of a chunk share. Face channels are ignored."""
+        conditions = self._pictured(conditions)
         if (conditions.guidance is None) != (self.guidance_embedding is None):
             raise ValueError("guidance must be given for models with guidance, and only for them")
         text = self._text(conditions.identity.shape[0])
@@ -168,20 +174,43 @@ class Denoiser(nn.Module):
         """Makes a chunk's latents: Euler steps of the rectified flow, x_t = (1 - t)·data + t·noise.
 
         Args:
-            noise: [B, F, C, h, w].
+            noise: [B, F, C, h, w]; face channels are ignored.
             conditions: of the chunk.
             sigmas: noise levels from 1 to 0; None: the config's.
 
         Returns:
-            [B, F, C, h, w].
+            [B, F, C, h, w], of pictures alone: see `with_cues`.
         """
         prefill = self.prefill(conditions)
         sigmas = sigmas or self.config.sigmas
-        x = noise
+        x = noise[:, :, : self.config.vae.picture_channels]
         for sigma, next_sigma in itertools.pairwise(sigmas):
             timestep = torch.full((1, 1), sigma, device=noise.device)
             x = x + (next_sigma - sigma) * self.velocity(x, timestep, prefill)
         return x
+
+    def with_cues(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """Adds the face and hand channels of a chunk, where the model has some, to `sample`'s
+        latents."""
+        code = sketch = None
+        if self.face_code is not None:
+            code = self.face_code(
+                conditions.audio_tokens,
+                conditions.expression,
+                conditions.controls,
+                conditions.control_weights,
+            )
+        if self.hand_sketch is not None:
+            sketch = self.hand_sketch(conditions.hand_keypoints)
+        return join_cues(latents, code, sketch)
+
+    def _pictured(self, conditions: Conditions) -> Conditions:
+        channels = self.config.vae.picture_channels
+        return dataclasses.replace(
+            conditions,
+            identity=conditions.identity[:, :channels],
+            motion=conditions.motion[:, :, :channels],
+        )
 
     def _adapters(self) -> dict[int, AudioAdapter]:
         return {
@@ -211,6 +240,18 @@ class Denoiser(nn.Module):
             if layer + 1 < len(self.base.blocks):
                 x = block(x, modulated, modulation, self.clean_rope, kept[-1], text[layer])
         return kept
+
+
+def join_cues(latents: Tensor, code: Tensor | None, sketch: Tensor | None) -> Tensor:
+    """`[B, F, C, h, w]` of pictures, `[B, F, E]` of faces, which every token is told, and
+    `[B, F, S, h, w]` of hands, where there are such, to `[B, F, C + E + S, h, w]`."""
+    parts = [latents]
+    if code is not None:
+        face = code[..., None, None].expand(-1, -1, -1, *latents.shape[-2:])
+        parts.append(face.to(latents.dtype))
+    if sketch is not None:
+        parts.append(sketch.to(latents.dtype))
+    return torch.cat(parts, dim=2)
 
 
 def clean_times_s(config: ModelConfig) -> list[Fraction]:

@@ -124,4 +124,5 @@ class DenoiserGraph(nn.Module):
             control_weights=control_weights,
             guidance=guidance,
         )
-        return self.denoiser.sample(noise, conditions, self.sigmas)
+        latents = self.denoiser.sample(noise, conditions, self.sigmas)
+        return self.denoiser.with_cues(latents, conditions)

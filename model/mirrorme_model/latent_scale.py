@@ -27,9 +27,9 @@ class LatentScale(nn.Module):
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         self.noise_scale = 0.0 if config.decoder is None else config.decoder.noise_scale
-        self.register_buffer("mean", torch.zeros(config.latent_channels))
-        self.register_buffer("std", torch.ones(config.latent_channels))
-        noise = _fixed_noise(config.latent_channels) if self.noise_scale else None
+        self.register_buffer("mean", torch.zeros(config.picture_channels))
+        self.register_buffer("std", torch.ones(config.picture_channels))
+        noise = _fixed_noise(config.picture_channels) if self.noise_scale else None
         self.register_buffer("noise", noise, persistent=False)
 
     def normalize(self, latents: Tensor) -> Tensor:
@@ -37,7 +37,8 @@ class LatentScale(nn.Module):
         return (latents - _channels(self.mean, latents)) / _channels(self.std, latents)
 
     def to_decoder(self, latents: Tensor) -> Tensor:
-        """Normalised `[B, C, F, h, w]` to what the decoder takes: noise mixed in, then its scale.
+        """Normalised `[B, C, F, h, w]`, of pictures alone, to what the decoder takes: noise mixed
+        in, then its scale.
 
         Raises:
             ValueError: if a side is larger than the noise.

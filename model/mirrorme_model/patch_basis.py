@@ -32,11 +32,11 @@ class PatchBasis(nn.Module):
         self._side = SPATIAL_FACTOR // config.patch_px
         channels = 3 * config.patch_px**2
         pixels = FRAMES_PER_LATENT * self._side**2 * channels
-        self.weight = nn.Parameter(torch.empty(config.latent_channels, pixels))
+        self.weight = nn.Parameter(torch.empty(config.picture_channels, pixels))
         nn.init.orthogonal_(self.weight, gain=pixels**0.5)
         self.mean = nn.Parameter(torch.zeros(pixels))
-        first = -math.log(_FIRST_STD * (pixels / config.latent_channels) ** 0.5)
-        self.log_gain = nn.Parameter(torch.full((config.latent_channels,), first))
+        first = -math.log(_FIRST_STD * (pixels / config.picture_channels) ** 0.5)
+        self.log_gain = nn.Parameter(torch.full((config.picture_channels,), first))
 
     def encode(self, patches: Tensor) -> Tensor:
         """`[B, 3 p p, 1 + 8k, H / p, W / p]` (or, of pictures, without the frames) to latents."""

@@ -79,9 +79,9 @@ def preset(
     """
     match name:
         case "tiny":
-            config = _tiny()
+            config = _tiny().with_cues()
         case "demo":
-            config = _demo()
+            config = _demo().with_cues()
         case "ltx-2b":
             config = _ltx_2b()
         case _:

@@ -149,7 +149,7 @@ def weight_files(folder: Path, name: str, advice: str) -> list[Path]:
 
 def _parts(config: ModelConfig, layout: Layout) -> tuple[_Part, _Part]:
     with torch.device("meta"):
-        transformer = Transformer(config.dit, config.vae.latent_channels)
+        transformer = Transformer(config.dit, config.vae.picture_channels)
         vae = VideoVae(config.vae)
     names = transformer_keys(transformer.state_dict(), layout)
     return (

@@ -61,7 +61,7 @@ def parse_settings(text: str, where: str) -> dict[str, Any]:
 
 def transformer_settings(config: ModelConfig, layout: Layout) -> Settings:
     """Of the transformer; both layouts share most names."""
-    dit, channels = config.dit, config.vae.latent_channels
+    dit, channels = config.dit, config.vae.picture_channels
     shared: dict[str, Any] = {
         "num_layers": dit.num_layers,
         "num_attention_heads": dit.num_heads,
@@ -98,7 +98,7 @@ def vae_settings(config: ModelConfig, layout: Layout) -> Settings:
     encoder, decoder = config.vae.encoder, config.vae.decoder
     assert decoder
     shared: dict[str, Any] = {
-        "latent_channels": config.vae.latent_channels,
+        "latent_channels": config.vae.picture_channels,
         "patch_size": config.vae.patch_px,
         "timestep_conditioning": decoder.timestep is not None,
         "scaling_factor": 1.0,

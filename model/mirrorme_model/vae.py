@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mirrorme_model.latent_scale import LatentScale
 from mirrorme_model.patch_basis import PatchBasis
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
-from mirrorme_model.video_decoder import VideoDecoder, unpatchify
+from mirrorme_model.video_decoder import Cues, VideoDecoder, unpatchify
 from mirrorme_model.video_encoder import VideoEncoder, patchify
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
@@ -41,7 +41,8 @@ class VideoVae(nn.Module):
         self.seam_step = config.largest_seam_step
 
     def encode(self, frames: Tensor) -> Posterior:
-        """`[B, 3, 1 + 8k, H, W]` in -1 to 1 to the distribution of `[B, C, 1 + k, h, w]`.
+        """`[B, 3, 1 + 8k, H, W]` in -1 to 1 to the distribution of `[B, C, 1 + k, h, w]`, without
+        those of face and hands, which are not read from pixels.
 
         The first frame makes a latent by itself, as a portrait does; each later latent is of 8.
 
@@ -74,13 +75,15 @@ class VideoVae(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """A whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]`, about -1 to 1.
 
-        The first latent stands for a single frame; each later one makes 8.
+        The first latent stands for a single frame; each later one makes 8. Latents may lack the
+        channels of face and hands: the face is at rest then, and hands are not told.
         """
-        x = self.scale.to_decoder(latents)
+        pictured, cues = self._parts(latents)
+        x = self.scale.to_decoder(pictured)
         frames: list[Tensor] = []
         linear = None if self.basis is None else self.basis.decode(x)
         if self.decoder is not None:
-            frames.append(self.decoder(x, linear))
+            frames.append(self.decoder(x, linear, cues))
         if linear is not None:
             made = unpatchify(linear, self.config.patch_px)
             frames.append(made[:, :, FRAMES_PER_LATENT - 1 :])
@@ -100,7 +103,8 @@ class VideoVae(nn.Module):
 
     def chunk_patches(self, latents: Tensor) -> Tensor:
         """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
-        x = self.scale.to_decoder(latents)
+        pictured, cues = self._parts(latents)
+        x = self.scale.to_decoder(pictured)
         patches: list[Tensor] = []
         before, lead = self.config.context_latents, self.config.lead_frames
         linear = None if self.basis is None else self.basis.decode(x[:, :, before:])
@@ -108,11 +112,27 @@ class VideoVae(nn.Module):
             last = self.basis.decode(x[:, :, before - 1 : before], last_frames=lead)
             linear = torch.cat([last, linear], dim=2)
         if self.decoder is not None:
-            patches.append(self.decoder.window_patches(x, linear, lead))
+            patches.append(self.decoder.window_patches(x, linear, lead, cues))
         if linear is not None:
             patches.append(linear)
         made = sum(patches[1:], patches[0])
         return smooth_seams(made, self.seam_step) if lead else made
+
+    def _parts(self, latents: Tensor) -> tuple[Tensor, Cues]:
+        """`[B, C, F, h, w]` to the channels of pictures and what the others tell."""
+        config = self.config
+        if not config.cue_channels:
+            return latents, Cues()
+        pictured, cues = latents.tensor_split((config.picture_channels,), dim=1)
+        if not cues.shape[1]:
+            cues = pictured.new_zeros((1, 1, 1, 1, 1)).expand(
+                len(pictured), config.cue_channels, *pictured.shape[2:]
+            )
+        face, hands = cues.tensor_split((config.face_channels,), dim=1)
+        return pictured, Cues(
+            face=face[..., 0, 0].transpose(1, 2) if config.face_channels else None,
+            hands=hands.transpose(1, 2) if config.hand_channels else None,
+        )
 
 
 def smooth_seams(frames: Tensor, largest_step: float) -> Tensor:

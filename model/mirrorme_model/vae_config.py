@@ -19,6 +19,11 @@ Downsampling: TypeAlias = Literal["spatial", "temporal", "spatiotemporal"]
 LATENT_CHANNELS = 128
 SPATIAL_FACTOR = 32
 FRAMES_PER_LATENT = 8
+SKETCH_CELL_PX = 4
+"""Side of the square of pixels that is one value of a hand sketch."""
+SKETCHES_PER_LATENT = 4
+"""One of every second frame."""
+HAND_CHANNELS = SKETCHES_PER_LATENT * (SPATIAL_FACTOR // SKETCH_CELL_PX) ** 2
 NUM_UPSAMPLINGS = 3
 """Of the decoder, each by 2 in time, height and width."""
 
@@ -180,6 +185,11 @@ class VaeConfig:
     decoder: DecoderConfig | None
     """None: the patch basis alone decodes."""
     latent_channels: int = LATENT_CHANNELS
+    """Of all that the decoder takes."""
+    face_channels: int = 0
+    """Those after the pictures', which say in numbers what the face does (see `FaceCode`)."""
+    hand_channels: int = 0
+    """The last ones, which sketch given hands (see `HandSketch`): 0 or HAND_CHANNELS."""
     patch_px: int = 4
     """Side of the square of pixels that is channels to the encoder and the decoder."""
     patch_basis: bool = False
@@ -187,14 +197,19 @@ class VaeConfig:
     seam_step: float | None = None
     """The largest step of a pixel, of -1 to 1, from a latent's last frame to the next one's first
     that is spread over the later one's frames (see `smooth_seams`); 0: none is. Larger ones are
-    movement. None: one level of 255 where there is a linear path, whose frames have weights of
+    movement. None: three levels of 255 where there is a linear path, whose frames have weights of
     their own, else 0."""
 
     def __post_init__(self) -> None:
-        _check_at_least("latent_channels", self.latent_channels, 1)
+        _check_at_least("face_channels", self.face_channels, 0)
+        if self.hand_channels not in (0, HAND_CHANNELS):
+            raise ConfigError(f"hand_channels is {self.hand_channels}: want 0 or {HAND_CHANNELS}")
+        _check_at_least("latent_channels", self.latent_channels, self.cue_channels + 1)
         _check_at_least("patch_px", self.patch_px, 1)
         if not 0 <= self.largest_seam_step <= 2:
             raise ConfigError(f"seam_step is {self.seam_step}: want 0 to 2")
+        if self.cue_channels and (self.decoder is None or not self.decoder.causal):
+            raise ConfigError("face_channels and hand_channels want a causal decoder")
         if self.seam_step and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("seam_step wants a causal decoder")
         if self.patch_basis and self.decoder is not None and not self.decoder.causal:
@@ -219,6 +234,16 @@ class VaeConfig:
             raise ConfigError(f"patch_px is {self.patch_px}: want a divisor of {SPATIAL_FACTOR}")
 
     @property
+    def picture_channels(self) -> int:
+        """Those that are made of pixels, the first ones."""
+        return self.latent_channels - self.cue_channels
+
+    @property
+    def cue_channels(self) -> int:
+        """Those that tell the decoder what pictures say only roughly."""
+        return self.face_channels + self.hand_channels
+
+    @property
     def context_latents(self) -> int:
         """D: latents before a chunk that decoding it takes, its seam included."""
         own = 0 if self.decoder is None else self.decoder.context_with(self.lead_frames)
@@ -228,7 +253,7 @@ class VaeConfig:
     def largest_seam_step(self) -> float:
         """As `seam_step`, never None."""
         if self.seam_step is None:
-            return 2 / 255 if self.patch_basis else 0.0
+            return 6 / 255 if self.patch_basis else 0.0
         return self.seam_step
 
     @property

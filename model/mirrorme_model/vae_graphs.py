@@ -27,6 +27,7 @@ class IdentityEncoderGraph(nn.Module):
         self.encoder = None if vae.encoder is None else vae.encoder.for_pictures()
         self.scale = copy.deepcopy(vae.scale)
         self.basis = copy.deepcopy(vae.basis)
+        self.cue_channels = vae.config.cue_channels
 
     def forward(self, image: Tensor) -> Tensor:
         """Encodes pictures."""
@@ -37,7 +38,9 @@ class IdentityEncoderGraph(nn.Module):
             means.append(self.encoder(pixels)[0])
         if self.basis is not None:
             means.append(self.basis.encode(patchify(pixels, self.patch_px)))
-        return self.scale.normalize(sum(means[1:], means[0]))
+        pictured = self.scale.normalize(sum(means[1:], means[0]))
+        # A portrait's face is at rest, and its hands are not given.
+        return nn.functional.pad(pictured, (0, 0, 0, 0, 0, self.cue_channels))
 
 
 class DecoderGraph(nn.Module):

@@ -6,10 +6,21 @@ too; the light presets' decoder is causal. Module names are the published ones.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_UPSAMPLINGS, DecoderConfig, VaeConfig
+from mirrorme_model.hand_sketch import to_cells
+from mirrorme_model.vae_config import (
+    FRAMES_PER_LATENT,
+    NUM_UPSAMPLINGS,
+    SKETCH_CELL_PX,
+    SKETCHES_PER_LATENT,
+    SPATIAL_FACTOR,
+    DecoderConfig,
+    VaeConfig,
+)
 from mirrorme_model.vae_layers import (
     DepthToSpace,
     FrameConv,
@@ -28,6 +39,26 @@ from mirrorme_model.vae_layers import (
 RESIDUAL_GAIN = 0.3
 OUTPUT_GAIN = 0.35
 TIMESTEP_SCALE = 1000.0
+_SKETCHED_STAGES = (2, 3)
+"""From that on whose pixels are a sketch's cells."""
+_SKETCH_WIDTH = 16
+
+
+class Cues(NamedTuple):
+    """What the decoder is told besides pictures."""
+
+    face: Tensor | None = None
+    """[B, F, E]: face codes."""
+    hands: Tensor | None = None
+    """[B, F, S, h, w]: hand sketches."""
+
+    def repeat_first(self, times: int) -> Cues:
+        """The first latent's so many times before all."""
+        made = [None if c is None else torch.cat([*[c[:, :1]] * times, c], dim=1) for c in self]
+        return Cues(*made)
+
+
+NO_CUES = Cues()
 
 
 class VideoDecoder(nn.Module):
@@ -45,7 +76,20 @@ class VideoDecoder(nn.Module):
         padding: TimePadding = "none" if c.causal else "both"
         conditioned = c.timestep is not None
         self.conv_in = make_conv(
-            config.latent_channels, c.widths[0], c.input_temporal_kernel, padding
+            config.picture_channels, c.widths[0], c.input_temporal_kernel, padding
+        )
+        self.face_in = (
+            nn.ModuleList(
+                FaceShift(config.face_channels, width, 2**stage)
+                for stage, width in enumerate(c.widths)
+            )
+            if config.face_channels
+            else None
+        )
+        self.hands_in = (
+            nn.ModuleDict({str(s): SketchInput(c.widths[s], s) for s in _SKETCHED_STAGES})
+            if config.hand_channels
+            else None
         )
         self.up_blocks = nn.ModuleList()
         for stage, (width, blocks, kernel) in enumerate(
@@ -72,15 +116,18 @@ class VideoDecoder(nn.Module):
         )
         self._init_weights()
 
-    def forward(self, latents: Tensor, linear: Tensor | None = None) -> Tensor:
+    def forward(
+        self, latents: Tensor, linear: Tensor | None = None, cues: Cues = NO_CUES
+    ) -> Tensor:
         """Decodes a whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]` in about -1 to 1.
 
         The first latent stands for one frame. A causal decoder sees it also before the clip.
-        `linear`: as in `window_patches`, of all latents.
+        `linear`, `cues`: as in `window_patches`, of all latents.
         """
         if self.config.causal:
-            context = [latents[:, :, :1]] * self.config.context_latents
-            patches = self.window_patches(torch.cat([*context, latents], dim=2), linear)
+            before = self.config.context_latents
+            window = torch.cat([*[latents[:, :, :1]] * before, latents], dim=2)
+            patches = self.window_patches(window, linear, cues=cues.repeat_first(before))
             return unpatchify(patches[:, :, FRAMES_PER_LATENT - 1 :], self.patch_px)
         x, timestep = self.conv_in(latents), self._timestep(latents)
         for block in self.up_blocks:
@@ -88,7 +135,11 @@ class VideoDecoder(nn.Module):
         return unpatchify(self._patches(x, timestep), self.patch_px)
 
     def window_patches(
-        self, latents: Tensor, linear: Tensor | None = None, lead_frames: int = 0
+        self,
+        latents: Tensor,
+        linear: Tensor | None = None,
+        lead_frames: int = 0,
+        cues: Cues = NO_CUES,
     ) -> Tensor:
         """A chunk, `[B, C, D + Tc + L, h, w]`, to its middle's `8 * Tc` frames, each square of
         `patch_px` pixels still in channels (see `unpatchify`).
@@ -98,6 +149,7 @@ class VideoDecoder(nn.Module):
             linear: the linear path's patches of the frames made, where the config asks for them.
             lead_frames: of frames before the chunk so many are made as well, by a causal decoder
                 that is given as much context as they need.
+            cues: of the window's latents; each for configs with its channels, and only for them.
         """
         c = self.config
         before = c.context_with(lead_frames)
@@ -124,12 +176,21 @@ class VideoDecoder(nn.Module):
                 before = needed
             if index // 2 == NUM_UPSAMPLINGS and self.linear_in is not None and linear is not None:
                 x = x + self.linear_in(fold_frames(linear))
-            x = block(x, timestep)
+            # Counted, so that exporters need not divide by the batch.
+            shown = before + frames if x.dim() == 4 else x.shape[2]
+            x = block(self._told(x, index // 2, cues, shown), timestep)
         x = self._patches(x, timestep)
         if x.dim() == 4:
             return unfold_frames(x, latents.shape[0])
         start = 0 if c.causal else before
         return x[:, :, start : start + lead_frames + frames]
+
+    def _told(self, x: Tensor, stage: int, cues: Cues, num_frames: int) -> Tensor:
+        if self.face_in is not None and cues.face is not None:
+            x = self.face_in[stage](x, cues.face, num_frames)
+        if self.hands_in is not None and cues.hands is not None and str(stage) in self.hands_in:
+            x = self.hands_in[str(stage)](x, cues.hands, num_frames)
+        return x
 
     def _crop(self, x: Tensor, needed: int, before: int, frames: int) -> tuple[Tensor, int]:
         """Drops context beyond the frames needed.
@@ -173,6 +234,50 @@ class VideoDecoder(nn.Module):
         if self.linear_in is not None:
             init_conv(self.linear_in, 1.0)
         init_conv(self.conv_out, OUTPUT_GAIN)
+
+
+class SketchInput(nn.Module):
+    """Adds what the hand sketch shows of each frame; starts as no change."""
+
+    def __init__(self, width: int, stage: int) -> None:
+        super().__init__()
+        self._coarser = SPATIAL_FACTOR // SKETCH_CELL_PX // 2**stage
+        self._frames = 2**stage // SKETCHES_PER_LATENT
+        self.hidden = nn.Conv2d(self._coarser**2, _SKETCH_WIDTH, 3, padding=1)
+        self.output = nn.Conv2d(_SKETCH_WIDTH, self._frames * width, 3, padding=1)
+        for values in self.output.parameters():
+            nn.init.zeros_(values)
+
+    def forward(self, x: Tensor, sketch: Tensor, num_frames: int) -> Tensor:
+        """As `FaceShift`; `sketch`: [B, F, S, h, w]."""
+        # Rounded up: a sketch is of more than one frame at the finest stage.
+        cells = to_cells(sketch)[:, -num_frames // self._frames :]
+        seen = nn.functional.pixel_unshuffle(cells.flatten(0, 1)[:, None], self._coarser)
+        added = self.output(nn.functional.silu(self.hidden(seen)))
+        by_frame = added.unflatten(1, (self._frames, -1)).flatten(0, 1)
+        by_frame = by_frame.unflatten(0, (-1, cells.shape[1] * self._frames))[:, -num_frames:]
+        return x + (by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.transpose(1, 2))
+
+
+class FaceShift(nn.Module):
+    """Scales and shifts channels by what the face code says of each frame; starts as no change."""
+
+    def __init__(self, face_channels: int, width: int, frames_per_latent: int) -> None:
+        super().__init__()
+        self.shape = (frames_per_latent, 2, width)
+        self.linear = nn.Linear(face_channels, frames_per_latent * 2 * width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, face: Tensor, num_frames: int) -> Tensor:
+        """`[B, C, f, h, w]`, or its frames folded `[B f, C, h, w]`, to the same.
+
+        The `num_frames`, f, are the last ones of `face`'s latents, `[B, F, E]`.
+        """
+        by_frame = self.linear(face).unflatten(2, self.shape).flatten(1, 2)[:, -num_frames:]
+        by_frame = by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.permute(0, 2, 3, 1)
+        scale, shift = by_frame[..., None, None].unbind(1)
+        return x * (1 + scale) + shift
 
 
 def unpatchify(x: Tensor, patch_px: int) -> Tensor:

@@ -48,7 +48,7 @@ class VideoEncoder(nn.Module):
         self.activation = make_activation(c.activation)
         # One log variance serves all channels.
         self.conv_out = make_conv(
-            c.widths[-1], config.latent_channels + 1, c.temporal_kernels[-1], "first"
+            c.widths[-1], config.picture_channels + 1, c.temporal_kernels[-1], "first"
         )
         self._init_weights()
 

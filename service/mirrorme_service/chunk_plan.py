@@ -38,7 +38,7 @@ class LatentChunk:
 
     plan: ChunkPlan
     latents: Latents
-    """`[D + Tc + L, 128, h, w]`"""
+    """`[D + Tc + L, C, h, w]`"""
     engine_s: float
     """Time spent in the engines and the queues before them."""
 

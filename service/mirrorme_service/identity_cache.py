@@ -26,7 +26,7 @@ Lookup = Literal["hit", "miss", "joined", "shared"]
 shared: another gateway had encoded it."""
 Eviction = Literal["expired", "size"]
 EncodeIdentity: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[NDArray[np.float32]]]
-"""[H, W, 3] to the identity's latents [128, h, w]."""
+"""[H, W, 3] to the identity's latents [C, h, w]."""
 
 # Hashing more than this would hold up the event loop for a millisecond.
 _MAX_INLINE_HASH_BYTES = 1 << 20
@@ -74,7 +74,7 @@ class Identity:
 
     portrait: pb.PortraitInfo
     latents: NDArray[np.float32]
-    """[128, h, w]; read-only."""
+    """[C, h, w]; read-only."""
 
 
 @dataclass

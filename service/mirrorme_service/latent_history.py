@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mirrorme_service.identity_cache import Identity
 
 Latents = NDArray[np.float32]
-"""`[F, 128, h, w]`."""
+"""`[F, C, h, w]`."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Model:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Of one latent frame, `[128, h, w]`."""
+        """Of one latent frame, `[C, h, w]`."""
         video = self.manifest.video
         return video.latent_channels, video.latent_height, video.latent_width
 
@@ -98,7 +98,7 @@ class Model:
         return -(-chunk.decoder_lookahead_latents // chunk.num_latents)
 
     async def encode_identity(self, image: NDArray[np.uint8]) -> Latents:
-        """`[H, W, 3]` to the identity, `[128, h, w]`."""
+        """`[H, W, 3]` to the identity, `[C, h, w]`."""
         outputs = await self._calls.row(self._engines.identity_encoder, {"image": image})
         return np.asarray(outputs["identity"], np.float32)
 
@@ -124,7 +124,7 @@ class Model:
         cheaper: bool = False,
         timeout_s: float | None = None,
     ) -> Latents:
-        """The latents of one chunk, `[Tc, 128, h, w]`; `motion` is `[M, 128, h, w]`.
+        """The latents of one chunk, `[Tc, C, h, w]`; `motion` is `[M, C, h, w]`.
 
         `cheaper`: with the fewest steps that there are.
         """
@@ -144,7 +144,7 @@ class Model:
         return np.asarray(outputs["latents"], np.float32)
 
     async def decode(self, latents: Latents, timeout_s: float | None = None) -> NDArray[np.uint8]:
-        """`[D + Tc + L, 128, h, w]` to the chunk's frames, `[8 * Tc, H, W, 3]`."""
+        """`[D + Tc + L, C, h, w]` to the chunk's frames, `[8 * Tc, H, W, 3]`."""
         outputs = await self._calls.row(self._engines.decoder, {"latents": latents}, timeout_s)
         self.last_chunk_s = time.monotonic()
         return np.asarray(outputs["frames"], np.uint8)

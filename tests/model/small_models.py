@@ -25,11 +25,13 @@ def every_feature() -> ModelConfig:
 
 
 def example(denoiser: Denoiser, batch: int = 2, seed: int = 0) -> tuple[Tensor, Conditions]:
-    """Noise and conditions."""
+    """Noise and conditions, without face channels."""
     graph = DenoiserGraph(denoiser)
     inputs = dict(zip(graph.input_names, graph.example_inputs(batch, seed), strict=True))
     noise = inputs.pop("noise")
-    return noise, Conditions(**inputs)
+    channels = denoiser.config.vae.picture_channels
+    inputs |= {name: inputs[name].narrow(-3, 0, channels) for name in ("identity", "motion")}
+    return noise.narrow(-3, 0, channels), Conditions(**inputs)
 
 
 def speech(num_samples: int, batch: int = 1, seed: int = 0) -> Tensor:

@@ -89,6 +89,7 @@ def test_adapters_are_what_no_published_checkpoint_has(model: AvatarModel, adapt
                 "hand_encoder",
                 "control_embedding",
                 "guidance_embedding",
+                "face_code",
             )
         ),
     }

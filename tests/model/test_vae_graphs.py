@@ -6,16 +6,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from mirrorme_model.presets import preset as preset_of
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
-from mirrorme_model.vae_presets import demo_vae_config, tiny_vae_config
+from mirrorme_model.vae_presets import tiny_vae_config
 from torch import nn
 
 from tests.model.test_vae import make_vae, small_ltx
 
 # The export's tests compare `tiny`, and look where bytes are cast.
 CONFIGS = {
-    "demo": (demo_vae_config(), 256),
+    "demo": (preset_of("demo").vae, 256),
     "ltx": (small_ltx(), 64),
 }
 
@@ -64,7 +65,8 @@ def test_identity_encoder_in_onnx_runtime(preset: tuple[VideoVae, int], tmp_path
             identity = graph(image)
             clip = image.permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1
             whole = vae.encode(clip).mean[:, :, 0]
-        assert identity.shape == (batch, 128, size_px // 32, size_px // 32)
+        whole = torch.nn.functional.pad(whole, (0, 0, 0, 0, 0, vae.config.cue_channels))
+        assert identity.shape == (batch, vae.config.latent_channels, size_px // 32, size_px // 32)
         torch.testing.assert_close(identity, whole, atol=1e-4, rtol=1e-4)
         (result,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
         np.testing.assert_allclose(result, identity.numpy(), atol=1e-4, rtol=1e-4)
@@ -77,9 +79,10 @@ def test_decoder_in_onnx_runtime(preset: tuple[VideoVae, int], chunk: int, tmp_p
     config, side = vae.config, size_px // 32
     window = config.context_latents + chunk + config.lookahead_latents
     graph = DecoderGraph(vae)
-    session = export(graph, torch.randn(2, window, 128, side, side), tmp_path / "decoder.onnx")
+    example = torch.randn(2, window, config.latent_channels, side, side)
+    session = export(graph, example, tmp_path / "decoder.onnx")
     for batch in (1, 2, 3, 8):
-        latents = torch.randn(batch, window, 128, side, side)
+        latents = torch.randn(batch, window, config.latent_channels, side, side)
         with torch.no_grad():
             frames = graph(latents)
             plain = vae.decode_chunk(latents.transpose(1, 2)).permute(0, 2, 3, 4, 1)

@@ -75,7 +75,7 @@ def test_each_stage_trains_its_own_part(runs: Path) -> None:
     for part in ("audio", "denoiser"):
         kept, found = getattr(speech, part).state_dict(), getattr(vae, part).state_dict()
         assert all(torch.equal(kept[name], found[name]) for name in kept)
-    for before, after in itertools.pairwise(STAGES[1:]):
+    for before, after in itertools.pairwise(STAGES[1 : STAGES.index("code")]):
         old, new = models[before], models[after]
         assert all(
             torch.equal(a, b)
@@ -86,6 +86,13 @@ def test_each_stage_trains_its_own_part(runs: Path) -> None:
         for part in ("audio", "denoiser"):
             weights = getattr(old, part).state_dict(), getattr(new, part).state_dict()
             assert any(not torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
+    for before, stage, own in (
+        ("distill", "code", "denoiser.face_code."),
+        ("code", "decoder", "vae.decoder."),
+    ):
+        old, new = models[before].state_dict(), models[stage].state_dict()
+        moved = {name for name in old if not torch.equal(old[name], new[name])}
+        assert moved and all(name.startswith(own) for name in moved)
     hands = models["hands"].denoiser.hand_encoder
     body = models["body"].denoiser.hand_encoder
     assert hands is not None and body is not None
@@ -145,9 +152,9 @@ def test_student_is_what_the_engine_runs(runs: Path) -> None:
     inputs = dict(zip(graph.input_names, graph.example_inputs(1), strict=True))
     noise = inputs.pop("noise")
     with torch.no_grad():
-        assert torch.equal(
-            graph(noise, **inputs), model.denoiser.sample(noise, Conditions(**inputs))
-        )
+        conditions = Conditions(**inputs)
+        made = model.denoiser.with_cues(model.denoiser.sample(noise, conditions), conditions)
+        assert torch.equal(graph(noise, **inputs), made)
 
 
 def test_student_learns_in_half_precision_after_its_own_motion(runs: Path) -> None:

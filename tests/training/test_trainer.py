@@ -126,6 +126,7 @@ def test_shipped_recipes_name_every_stage(name: str) -> None:
         "ltx-2b": ("face", "body", "hands"),
         "demo-decoder": ("vae",),
         "demo-voices": ("speech",),
+        "demo-details": ("decoder",),
     }
     for stage in some.get(name, STAGES):
         load_recipe(name, stage)

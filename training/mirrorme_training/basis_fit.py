@@ -43,7 +43,7 @@ def fit_basis(vae: VideoVae, bank: ClipBank, seed: int) -> None:
     if basis is None:
         return
     generator = torch.Generator().manual_seed(seed)
-    channels = vae.config.latent_channels
+    channels = vae.config.picture_channels
     num_moving = int(channels * _MOVEMENT_SHARE)
     num_still = channels - num_moving
     stills, movements = _draw(vae, basis, bank, generator)

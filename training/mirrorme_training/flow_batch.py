@@ -11,7 +11,7 @@ from mirrorme_model.config import ModelConfig
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 from torch import Tensor
 
-from mirrorme_training.clip_bank import ClipBank
+from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.portrait_pose import SPEECH_CONTROLS
 from mirrorme_training.recipe import DropoutConfig, FlowStageConfig
 from mirrorme_training.speech_shards import VISEME_NAMES
@@ -101,8 +101,8 @@ def draw_chunks(
 
 
 def take_chunks(
-    bank: ClipBank, clips: Tensor, rows: Tensor, starts: Tensor, length: int, identity: Tensor,
-    motion: Tensor,
+    bank: ClipBank | Record, clips: Tensor, rows: Tensor, starts: Tensor, length: int,
+    identity: Tensor, motion: Tensor,
 ) -> ChunkBatch:  # fmt: skip
     """The chunks that start at `starts`."""
     slots = clips[rows][:, None]
@@ -151,9 +151,15 @@ def draw_dropped(
 def moves(bank: ClipBank, model: ModelConfig, first: ChunkBatch) -> Tensor:
     """`[B, controls]`: what moves in the clips of the chunks and speech does not tell."""
     slots = first.clips[first.rows]
-    controls = bank["controls"][slots].float()
+    return moved_alone(bank["controls"][slots], bank["visemes"][slots], model)
+
+
+def moved_alone(controls: Tensor, visemes: Tensor, model: ModelConfig) -> Tensor:
+    """Which of the model's controls `[B, T, controls]` move without being told by speech, whose
+    visemes are `[B, T]`: `[B, controls]`."""
+    controls = controls.float()
     moving = controls.amax(dim=1) - controls.amin(dim=1) > _AT_REST
-    silent = (bank["visemes"][slots] == _SILENCE).all(dim=1)
+    silent = (visemes == _SILENCE).all(dim=1)
     return moving & (_free(_names(model), moving.device) | silent[:, None])
 
 

@@ -59,6 +59,9 @@ def flow_strip(
 
 def _frames(model: AvatarModel, bank: ClipBank, latents: Tensor, slot: int) -> Tensor:
     """`[F, C, h, w]` after the portrait to some frames `[n, H, W, 3]` uint8."""
-    clip = torch.cat([bank["pictures"][slot, :1].float(), latents]).transpose(0, 1)[None]
+    portrait = bank["pictures"][slot, :1].float()
+    at_rest = latents.new_zeros(1, latents.shape[1] - portrait.shape[1], *latents.shape[2:])
+    portrait = torch.cat([portrait, at_rest], dim=1)
+    clip = torch.cat([portrait, latents]).transpose(0, 1)[None]
     frames = to_pixels(model.vae.decode(clip))[0]
     return frames[spread_indices(len(frames), _NUM_SHOWN)]

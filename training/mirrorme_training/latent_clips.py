@@ -53,10 +53,12 @@ class LatentClips:
     def __init__(
         self, vae: VideoVae, model: ModelConfig, source: ClipSource, config: BankConfig, seed: int,
         *, autocast: bool, heard_by: AudioEncoder | None = None, num_parts: int = 1,
+        with_frames: bool = False,
     ) -> None:  # fmt: skip
         """
         Args:
             heard_by: makes the tokens; None: they are left out.
+            with_frames: True: records hold `frames` and `frame_masks` too, as in `ClipWindow`.
             num_parts: of the batch; number n is of part n modulo `num_parts`.
         """
         if model.video.height_px != model.video.width_px:
@@ -66,6 +68,7 @@ class LatentClips:
         self._autocast = autocast
         self._heard_by = heard_by
         self._num_parts = num_parts
+        self._with_frames = with_frames
         self._shown: tuple[int, ClipWindow] | None = None
         names = [control.name for control in model.controls.controls]
         self._controls = torch.tensor([CONTROL_INDEX[n] for n in names], device=source.device)
@@ -90,6 +93,8 @@ class LatentClips:
             "mouth": window.mouth,
             "visemes": window.visemes,
         }
+        if self._with_frames:
+            record |= {"frames": window.frames, "frame_masks": window.masks}
         if self._heard_by is not None:
             record["tokens"] = self._tokens(self._heard_by, window.pcm, number, len(latents))
         return _without_last(record) if self._config.variants else record

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from mirrorme_training.recipe import (
+    CodeStageConfig,
+    DecoderStageConfig,
     DistillStageConfig,
     FlowStageConfig,
     RecipeError,
@@ -51,7 +53,7 @@ def in_parts(config: StageConfig, count: int) -> StageConfig:
         return batch // count
 
     match config:
-        case VaeStageConfig():
+        case VaeStageConfig() | DecoderStageConfig():
             pictures = share("picture_batch", config.picture_batch)
             batch = share("batch", config.batch)
             return dataclasses.replace(config, batch=batch, picture_batch=pictures)
@@ -59,5 +61,5 @@ def in_parts(config: StageConfig, count: int) -> StageConfig:
             flow = dataclasses.replace(config.flow, batch=share("flow.batch", config.flow.batch))
             pixels = share("pixel_batch", config.pixel_batch) if config.pixel_weight else 1
             return dataclasses.replace(config, flow=flow, pixel_batch=pixels)
-        case SpeechStageConfig() | FlowStageConfig():
+        case SpeechStageConfig() | FlowStageConfig() | CodeStageConfig():
             return dataclasses.replace(config, batch=share("batch", config.batch))

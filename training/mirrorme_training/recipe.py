@@ -18,8 +18,12 @@ from typing import Any, Literal, TypeAlias
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.strict_json import parse_json
 
-StageName: TypeAlias = Literal["speech", "vae", "face", "body", "hands", "distill"]
-STAGES: tuple[StageName, ...] = ("speech", "vae", "face", "body", "hands", "distill")
+StageName: TypeAlias = Literal[
+    "speech", "vae", "face", "body", "hands", "distill", "code", "decoder"
+]
+STAGES: tuple[StageName, ...] = (
+    "speech", "vae", "face", "body", "hands", "distill", "code", "decoder"
+)  # fmt: skip
 """In the order in which they are trained; the first two do not build on each other."""
 FIRST_STAGES: tuple[StageName, ...] = ("speech", "vae")
 """May begin from random weights."""
@@ -215,7 +219,68 @@ class DistillStageConfig:
     pixel_batch: int = 8
 
 
-StageConfig: TypeAlias = VaeStageConfig | SpeechStageConfig | FlowStageConfig | DistillStageConfig
+@dataclass(frozen=True)
+class CodeStageConfig:
+    """The face code: from speech and controls, without pictures."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    batch: int = 16
+    """Clips a step."""
+    hearings: int = 4
+    """How often each clip is heard, differently, before the first step."""
+
+
+@dataclass(frozen=True)
+class DecoderStageConfig:
+    """The decoder alone, on what the denoiser makes, told the true face code."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    bank: BankConfig = field(default_factory=BankConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    batch: int = 8
+    """Clips a step."""
+    crop_tokens: tuple[int, int] = (3, 4)
+    """Rows and columns of tokens that are cut out of each clip, mostly where faces are."""
+    elsewhere: float = 0.05
+    """Odds of all squares together that are drawn wherever they are, against one full of face."""
+    encoded: float = 0.2
+    """Share of the clips whose latents are the encoder's, as they were before this stage."""
+    unheard: float = 0.3
+    """Share of the others whose latents are made without speech: of lips the code alone tells
+    there, which the decoder otherwise takes long to look at."""
+    untold: float = 0.15
+    """Share of all whose hands are not told."""
+    unseen: float = 0.2
+    """Share of the clips whose tokens at hands are those of the first latent: of hands the sketch
+    alone tells there, as the code of lips where `unheard`."""
+    at_hands: float = 0.3
+    """Share of the clips with hands that are cut out where those are."""
+    fresh: float = 0.3
+    """Share of the clips that begin at the portrait, as sessions do."""
+    pictures_every_steps: int = 6
+    """Such a step trains whole portraits, so that they stay as sharp as they are; 0: never."""
+    picture_batch: int = 8
+    picture_mouth_weight: float = 0.0
+    """What mouths count there more than the rest."""
+    edge_weight: float = 0.1
+    movement_weight: float = 0.3
+    square_weight: float = 4.0
+    face_weight: float = 1.0
+    mouth_weight: float = 6.0
+    hand_weight: float = 4.0
+
+
+StageConfig: TypeAlias = (
+    VaeStageConfig
+    | SpeechStageConfig
+    | FlowStageConfig
+    | DistillStageConfig
+    | CodeStageConfig
+    | DecoderStageConfig
+)
 
 
 def shipped_recipes() -> list[str]:
@@ -263,6 +328,10 @@ def default_config(stage: StageName) -> StageConfig:
             return SpeechStageConfig()
         case "distill":
             return DistillStageConfig()
+        case "code":
+            return CodeStageConfig()
+        case "decoder":
+            return DecoderStageConfig()
         case _:
             return FlowStageConfig()
 

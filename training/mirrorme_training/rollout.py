@@ -34,6 +34,6 @@ def roll_out(
     for number, conditions in enumerate(chunks):
         now = dataclasses.replace(conditions, motion=motion)
         latents = denoiser.sample(noise[:, number], now, sigmas)
-        made.append(latents)
+        made.append(denoiser.with_cues(latents, now))
         motion = torch.cat([motion, latents], dim=1)[:, -motion.shape[1] :]
     return torch.cat(made, dim=1)

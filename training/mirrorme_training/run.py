@@ -18,6 +18,8 @@ from mirrorme_model.presets import preset
 from mirrorme_training.clip_casting import PaintedOnDemand
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.clip_window import ClipSource
+from mirrorme_training.code_stage import CodeStage, with_cues
+from mirrorme_training.decoder_stage import DecoderStage
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
@@ -33,6 +35,8 @@ from mirrorme_training.published_start import (
 from mirrorme_training.recipe import (
     FIRST_STAGES,
     STAGES,
+    CodeStageConfig,
+    DecoderStageConfig,
     DistillStageConfig,
     FlowStageConfig,
     ModelSettings,
@@ -169,7 +173,7 @@ def open_source(folder: Path, device: torch.device, num_processes: int = 1) -> C
 
 
 def _open_data(request: RunRequest, num_processes: int) -> ClipSource | ClipStore:
-    if isinstance(request.config, SpeechStageConfig):
+    if isinstance(request.config, SpeechStageConfig | CodeStageConfig):
         return ClipStore(request.data, request.options.device)
     return open_source(request.data, request.options.device, num_processes)
 
@@ -187,7 +191,11 @@ def _start_model(request: RunRequest) -> tuple[AvatarModel, Provenance | None]:
         return _start_published(request)
     if request.init is not None:
         checkpoint = load_checkpoint(request.init)
-        return _configured(checkpoint.model, request.config), checkpoint.provenance
+        model = _configured(checkpoint.model, request.config)
+        told = model.denoiser.face_code is not None
+        if request.stage == "code" or (request.stage == "decoder" and told):
+            model = with_cues(model, request.options.seed)
+        return model, checkpoint.provenance
     if request.stage not in FIRST_STAGES:
         raise RunError(f"stage {request.stage} wants --init, the checkpoint of the stage before it")
     settings = _model_settings(request.config)
@@ -259,6 +267,8 @@ def _open_stage(
     half = request.options.precision == "bf16"
     config = in_parts(request.config, parts.count)
     if isinstance(source, ClipStore):
+        if isinstance(config, CodeStageConfig):
+            return CodeStage(model, config, source, seed)
         assert isinstance(config, SpeechStageConfig)
         if config.keep_tokens and request.init is None:
             raise RunError("keep_tokens wants --init, the checkpoint whose tokens are kept")
@@ -270,5 +280,7 @@ def _open_stage(
             return DistillStage(model, config, source, seed, autocast=half, parts=parts)
         case FlowStageConfig():
             return FlowStage(model, config, source, seed, autocast=half, parts=parts)
-        case SpeechStageConfig():
-            raise AssertionError("speech has data of its own")
+        case DecoderStageConfig():
+            return DecoderStage(model, config, source, seed, autocast=half, parts=parts)
+        case SpeechStageConfig() | CodeStageConfig():
+            raise AssertionError("these have data of their own")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirrorme_training.clip_store import ClipStore
@@ -22,11 +20,9 @@ from mirrorme_training.portrait_pose import CONTROL_INDEX, DETAILS
 from mirrorme_training.recipe import SpeechStageConfig
 from mirrorme_training.speech_batch_augment import augment_batch
 from mirrorme_training.speech_head import SpeechHead
-from mirrorme_training.stage import Picture, averaged_copy
+from mirrorme_training.stage import Picture, averaged_copy, curves, mean_correlation
 
 _STRIP_CLIPS = 4
-_STRIP_HEIGHT_PX = 60
-_STRIP_SCALE_PX = 6
 _HELD_OUT = 16
 """Clips that are only drawn; of few clips, a quarter."""
 
@@ -84,7 +80,7 @@ class SpeechStage:
         loss, named_right = self._head.loss(tokens, shapes, visemes)
         with torch.no_grad():
             made, truth = self._head(tokens)[0][..., -1], shapes[..., -1]
-        numbers = {"visemes_right": named_right, "opening_r": _correlation(made, truth)}
+        numbers = {"visemes_right": named_right, "opening_r": mean_correlation(made, truth)}
         if self._known is not None:
             strayed = self._strayed(self._known, tokens, clips.tolist(), pcm)
             loss = loss + self._config.keep_tokens * strayed
@@ -127,25 +123,7 @@ class SpeechStage:
         pcm = torch.stack([self._store.audio(clip) for clip in clips])
         tokens = self.average.audio.encode_clip(pcm, self._num_latents)
         made, truth = self._head(tokens)[0][..., -1], self._truth(clips)[0][..., -1]
-        rows = [_curves(t, m) for t, m in zip(truth.cpu().numpy(), made.cpu().numpy(), strict=True)]
-        return np.concatenate(rows)
+        return curves(truth, made)
 
     def finish(self) -> None:
         """See `Stage`: nothing to do."""
-
-
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over clips of Pearson's r of `[B, T]`; a clip without movement counts as 0."""
-    a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
-    return ((a * b).sum(dim=1) / scale.clamp(min=1e-6)).mean()
-
-
-def _curves(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Picture:
-    picture = np.full((_STRIP_HEIGHT_PX, len(truth) * _STRIP_SCALE_PX, 3), 255, np.uint8)
-    for curve, shade in ((truth, 190), (made, 0)):
-        heights = (1 - np.repeat(curve, _STRIP_SCALE_PX)).clip(0, 1) * (_STRIP_HEIGHT_PX - 2)
-        rows = heights.round().astype(int)
-        picture[rows, np.arange(len(rows))] = shade
-        picture[rows + 1, np.arange(len(rows))] = shade
-    return picture

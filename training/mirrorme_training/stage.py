@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 Picture = NDArray[np.uint8]
 """`[H, W, 3]`, R first."""
+_STRIP_HEIGHT_PX = 60
+_STRIP_SCALE_PX = 6
 
 
 class Stage(Protocol):
@@ -87,3 +89,26 @@ def spread_indices(count: int, shown: int) -> list[int]:
     """At most `shown` indices evenly over `count`."""
     step = max(1, math.ceil(count / shown))
     return list(range(0, count, step))
+
+
+def mean_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over clips of Pearson's r of `[B, T]`; a clip without movement counts as 0."""
+    a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
+    return ((a * b).sum(dim=1) / scale.clamp(min=1e-6)).mean()
+
+
+def curves(truth: Tensor, made: Tensor) -> Picture:
+    """Curves `[n, T]` of 0 to 1 over time, one clip below the other: truth grey, made black."""
+    pairs = zip(truth.cpu().numpy(), made.cpu().numpy(), strict=True)
+    return np.concatenate([_curve_pair(t, m) for t, m in pairs])
+
+
+def _curve_pair(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Picture:
+    picture = np.full((_STRIP_HEIGHT_PX, len(truth) * _STRIP_SCALE_PX, 3), 255, np.uint8)
+    for curve, shade in ((truth, 190), (made, 0)):
+        heights = (1 - np.repeat(curve, _STRIP_SCALE_PX)).clip(0, 1) * (_STRIP_HEIGHT_PX - 2)
+        rows = heights.round().astype(int)
+        picture[rows, np.arange(len(rows))] = shade
+        picture[rows + 1, np.arange(len(rows))] = shade
+    return picture

@@ -1,0 +1,83 @@
+"""What speech and controls make of a face, told to the decoder in numbers instead of pixels.
+
+Latents of a small model say only roughly how a mouth moves, and differently for every face. This
+code says it the same way for all, so that the decoder, which knows the face, can draw it. Models of
+published weights have none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mirrorme_model.config import CODED_FRAMES, ModelConfig, face_channels
+from mirrorme_model.controls import ControlEmbedding
+from mirrorme_model.vae_config import FRAMES_PER_LATENT
+
+OPENING_UNIT = 0.1
+"""Opening over the mouth's width that counts as 1."""
+
+
+class FaceCode(nn.Module):
+    """The lips' opening in each of a latent's 8 frames, then all controls in two of them.
+
+    What is asked of a control is taken as it is; the rest is guessed from speech and controls.
+    """
+
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        controls = config.controls
+        reach = ControlEmbedding.reach(controls)
+        self.register_buffer("scale", 1 / reach, persistent=False)
+        self._num_speech_tokens = config.audio.num_speech_tokens
+        speech = config.audio.num_speech_tokens * config.audio.token_width
+        features = 2 * FRAMES_PER_LATENT * len(controls.controls)
+        width = controls.hidden_width
+        self.speech_in = nn.Linear(speech, 2 * width, bias=False)
+        self.controls_in = nn.Linear(features, 2 * width)
+        self.hidden = nn.Linear(2 * width, 2 * width)
+        self.output = nn.Linear(2 * width, face_channels(len(controls.controls)))
+
+    def forward(
+        self, tokens: Tensor, expression: Tensor, controls: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Makes codes.
+
+        Args:
+            tokens: [B, F, K, C] of speech.
+            expression: [B]: by how much of what speech does.
+            controls: [B, 8·F, controls], in the config's order and units.
+            weights: [B, 8·F, controls], 0 where not given.
+
+        Returns:
+            [B, F, E], E being `face_channels`.
+        """
+        given = controls * self.scale * weights
+        features = torch.cat((given, weights), dim=-1)
+        asked = self.controls_in(
+            features.reshape(features.shape[0], -1, self.controls_in.in_features)
+        )
+        heard = self.speech_in(tokens[:, :, : self._num_speech_tokens].flatten(2))
+        silent = self._guess(asked)
+        code = silent + expression[:, None, None] * (self._guess(asked + heard) - silent)
+        opening, guessed = code.split([FRAMES_PER_LATENT, code.shape[-1] - FRAMES_PER_LATENT], -1)
+        known = 1 - sampled(weights)
+        return torch.cat((opening, sampled(given) + known * guessed), dim=-1)
+
+    def truth(self, opening: Tensor, controls: Tensor) -> Tensor:
+        """The code of what is known: opening ratio `[B, 8·F]` and controls `[B, 8·F, controls]`, in
+        the config's units, to `[B, F, E]`; NaN where nobody knows."""
+        by_latent = opening.unflatten(1, (-1, FRAMES_PER_LATENT)) / OPENING_UNIT
+        return torch.cat((by_latent, sampled(controls * self.scale)), dim=-1)
+
+    def _guess(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(x)
+        return self.output(x + nn.functional.silu(self.hidden(x)))
+
+
+def sampled(controls: Tensor) -> Tensor:
+    """`[B, 8·F, controls]` to `[B, F, 2·controls]`: those of two frames a latent."""
+    by_latent = controls.unflatten(1, (-1, FRAMES_PER_LATENT))
+    return torch.cat([by_latent[:, :, frame] for frame in CODED_FRAMES], dim=-1)

@@ -1,0 +1,98 @@
+"""Given hands, sketched for the decoder at the place where they are.
+
+Latents of a small model say only roughly how fingers lie. A sketch says it as a drawing does, so
+that the decoder, which sees whose hands they are, can paint them. Models of published weights have
+none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mirrorme_model.config import NUM_HANDS, NUM_KEYPOINTS, VideoConfig
+from mirrorme_model.vae_config import (
+    FRAMES_PER_LATENT,
+    SKETCH_CELL_PX,
+    SKETCHES_PER_LATENT,
+    SPATIAL_FACTOR,
+)
+
+_WIDTH_PX = 2.0
+"""Standard deviation of a stroke."""
+_AT_WRIST = 0.5
+"""A dot's strength there; 1 at fingertips."""
+_SKETCHED = FRAMES_PER_LATENT // SKETCHES_PER_LATENT
+_BONES = (
+    *((0, first) for first in (1, 5, 9, 13, 17)),
+    *((joint, joint + 1) for first in (1, 5, 9, 13, 17) for joint in range(first, first + 3)),
+)
+_BETWEEN = (1 / 3, 2 / 3)
+"""Where strokes are dotted between two keypoints."""
+
+
+class HandSketch(nn.Module):
+    """Soft dots along the bones of both hands, brighter towards fingertips.
+
+    Cells of 4 x 4 pixels, of every second frame of a latent, are channels of its token. Keypoints
+    of visibility 0 leave no trace. No weights.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    start: Tensor
+    end: Tensor
+    share: Tensor
+    strength: Tensor
+
+    def __init__(self, video: VideoConfig) -> None:
+        super().__init__()
+        self._size_px = (video.width_px, video.height_px)
+        for name, length in (("columns", video.width_px), ("rows", video.height_px)):
+            centers = torch.arange(length // SKETCH_CELL_PX, dtype=torch.float32) + 0.5
+            self.register_buffer(name, centers * SKETCH_CELL_PX, persistent=False)
+        dots = [(point, point, 0.0) for point in range(NUM_KEYPOINTS)]
+        dots += [(*bone, share) for bone in _BONES for share in _BETWEEN]
+        start, end = (torch.tensor([dot[i] for dot in dots]) for i in (0, 1))
+        share = torch.tensor([dot[2] for dot in dots])
+        along = torch.tensor([0.0, *([0.25, 0.5, 0.75, 1.0] * 5)])
+        self.register_buffer("start", start, persistent=False)
+        self.register_buffer("end", end, persistent=False)
+        self.register_buffer("share", share[:, None], persistent=False)
+        strength = _AT_WRIST + (1 - _AT_WRIST) * torch.lerp(along[start], along[end], share)
+        self.register_buffer("strength", strength.repeat(NUM_HANDS)[:, None], persistent=False)
+
+    def forward(self, keypoints: Tensor) -> Tensor:
+        """Sketches hands.
+
+        Args:
+            keypoints: [B, 8·F, 2, 21, 3]: x and y from 0 to 1 over the frame, visibility 0 (not
+                given) to 1.
+
+        Returns:
+            [B, F, HAND_CHANNELS, h, w], 0 where no hand is.
+        """
+        keypoints = keypoints[:, _SKETCHED - 1 :: _SKETCHED]
+        start, end = keypoints[:, :, :, self.start], keypoints[:, :, :, self.end]
+        visibility = torch.minimum(start[..., 2:], end[..., 2:]).flatten(2, 3)
+        dots = start[..., :2] + self.share * (end[..., :2] - start[..., :2])
+        x, y = dots.flatten(2, 3).split(1, dim=-1)
+        width, height = self._size_px
+        near_x = visibility * self.strength * _stroke(x * width - self.columns)
+        near_y = _stroke(y * height - self.rows).transpose(2, 3)
+        return _to_tokens(1 - torch.exp(-near_y @ near_x))
+
+
+def _stroke(distance_px: Tensor) -> Tensor:
+    return torch.exp(-(distance_px / _WIDTH_PX).square() / 2)
+
+
+def _to_tokens(cells: Tensor) -> Tensor:
+    """`[B, 4·F, H, W]` to `[B, F, S, h, w]`."""
+    by_latent = cells.unflatten(1, (-1, SKETCHES_PER_LATENT))
+    return nn.functional.pixel_unshuffle(by_latent, SPATIAL_FACTOR // SKETCH_CELL_PX)
+
+
+def to_cells(sketch: Tensor) -> Tensor:
+    """`[B, F, S, h, w]` of tokens back to cells of sketched frames, `[B, 4·F, H, W]`."""
+    return nn.functional.pixel_shuffle(sketch, SPATIAL_FACTOR // SKETCH_CELL_PX).flatten(1, 2)

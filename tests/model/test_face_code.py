@@ -1,0 +1,131 @@
+"""The face code: what it says, and how it gets into latents and out of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.config import CODED_FRAMES, ModelConfig
+from mirrorme_model.errors import ConfigError
+from mirrorme_model.face_code import FaceCode
+from mirrorme_model.graphs import DenoiserGraph, IdentityEncoderGraph
+from mirrorme_model.presets import preset
+
+from tests.model.small_models import example
+
+JAW, YAW = 0, 29
+
+
+@pytest.fixture(scope="module")
+def model() -> AvatarModel:
+    return AvatarModel.random(preset("tiny"), seed=5)
+
+
+@pytest.fixture(scope="module")
+def code(model: AvatarModel) -> FaceCode:
+    assert model.denoiser.face_code is not None
+    return model.denoiser.face_code
+
+
+@torch.no_grad()
+def test_what_is_asked_of_a_control_is_in_the_code(model: AvatarModel, code: FaceCode) -> None:
+    names = [control.name for control in model.config.controls.controls]
+    assert (names[JAW], names[YAW]) == ("jawOpen", "head_yaw")
+    _, conditions = example(model.denoiser, batch=1)
+    values, weights = torch.zeros(1, 8, len(names)), torch.zeros(1, 8, len(names))
+    values[..., JAW] = torch.arange(8) / 10
+    values[..., YAW], weights[..., [JAW, YAW]] = 15.0, 1.0
+    made = code(conditions.audio_tokens, conditions.expression, values, weights)[0, 0]
+    first, last = made[8:].unflatten(0, (2, -1))
+    jaws = torch.tensor(CODED_FRAMES) / 10
+    torch.testing.assert_close(torch.stack([first[JAW], last[JAW]]), jaws)
+    torch.testing.assert_close(torch.stack([first[YAW], last[YAW]]), torch.full((2,), 0.5))
+
+
+@torch.no_grad()
+def test_no_expression_is_no_speech(model: AvatarModel, code: FaceCode) -> None:
+    _, conditions = example(model.denoiser)
+    given = conditions.controls, conditions.control_weights
+    tokens = conditions.audio_tokens
+    one, none = torch.ones(2), torch.zeros(2)
+    assert not torch.allclose(code(tokens, one, *given), code(-tokens, one, *given))
+    torch.testing.assert_close(code(tokens, none, *given), code(-tokens, none, *given))
+
+
+def test_truth_has_the_codes_places(code: FaceCode) -> None:
+    opening = torch.arange(16.0)[None] / 100
+    controls = torch.zeros(1, 16, len(code.scale))
+    controls[0, :, YAW] = 30.0
+    controls[0, 8 + CODED_FRAMES[1], JAW] = float("nan")
+    truth = code.truth(opening, controls)
+    assert truth.shape == (1, 2, 8 + 2 * len(code.scale))
+    torch.testing.assert_close(truth[0, 1, :8], opening[0, 8:] / 0.1)
+    assert truth[0, :, [8 + YAW, 8 + len(code.scale) + YAW]].eq(1).all()
+    assert truth.isnan().nonzero().tolist() == [[0, 1, 8 + len(code.scale) + JAW]]
+
+
+@torch.no_grad()
+def test_the_engine_adds_the_code_to_every_token(model: AvatarModel, code: FaceCode) -> None:
+    noise, conditions = example(model.denoiser)
+    channels = model.config.vae.picture_channels
+    graph = DenoiserGraph(model.denoiser)
+    fields = {name: getattr(conditions, name) for name in graph.input_names if name != "noise"}
+    latents = graph(noise, **fields)
+    assert latents.shape[2] == model.config.vae.latent_channels > channels
+    assert torch.equal(latents[:, :, :channels], model.denoiser.sample(noise, conditions))
+    told = code(
+        conditions.audio_tokens, conditions.expression, conditions.controls,
+        conditions.control_weights,
+    )  # fmt: skip
+    face = latents[:, :, channels : channels + model.config.vae.face_channels]
+    assert torch.equal(face, told[..., None, None].expand_as(face))
+
+
+@torch.no_grad()
+def test_the_denoiser_looks_at_pictures_alone(model: AvatarModel) -> None:
+    inputs = dict(
+        zip(
+            DenoiserGraph(model.denoiser).input_names,
+            DenoiserGraph(model.denoiser).example_inputs(2),
+            strict=True,
+        )
+    )
+    graph = DenoiserGraph(model.denoiser)
+    before = graph(**inputs)
+    channels = model.config.vae.picture_channels
+    for name in ("noise", "identity", "motion"):
+        inputs[name] = inputs[name].clone()
+        inputs[name].narrow(-3, channels, model.config.vae.cue_channels).add_(1.0)
+    assert torch.equal(graph(**inputs), before)
+
+
+@torch.no_grad()
+def test_portraits_are_at_rest(model: AvatarModel) -> None:
+    image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    identity = IdentityEncoderGraph(model.vae)(image)
+    channels = model.config.vae.picture_channels
+    assert identity.shape[1] == model.config.vae.latent_channels
+    assert not identity[:, channels:].any()
+    clip = identity[:, :, None]
+    assert torch.equal(model.vae.decode(clip[:, :channels]), model.vae.decode(clip))
+
+
+@torch.no_grad()
+def test_the_decoder_hears_the_code(model: AvatarModel) -> None:
+    noise, conditions = example(model.denoiser)
+    latents = model.denoiser.sample(noise, conditions)
+    told = model.denoiser.with_cues(latents, conditions).transpose(1, 2)
+    window = torch.cat([told] * (model.vae.config.context_latents + 1), dim=2)
+    before = model.vae.decode_chunk(window)
+    window[:, model.config.vae.picture_channels, -1] += 1.0
+    assert not torch.allclose(model.vae.decode_chunk(window), before)
+
+
+def test_channels_must_be_those_of_the_controls() -> None:
+    config = preset("tiny")
+    vae = dataclasses.replace(config.vae, face_channels=config.vae.face_channels - 1)
+    with pytest.raises(ConfigError, match="face_channels"):
+        dataclasses.replace(config, vae=vae)
+    assert ModelConfig.from_json(config.to_json()) == config

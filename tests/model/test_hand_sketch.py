@@ -1,0 +1,112 @@
+"""The hand sketch: where it draws, and how the decoder sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.denoiser import join_cues
+from mirrorme_model.errors import ConfigError
+from mirrorme_model.hand_sketch import HandSketch, to_cells
+from mirrorme_model.presets import preset
+
+from tests.model.small_models import example
+
+INDEX_KNUCKLE, INDEX_MIDDLE, INDEX_TIP = 5, 6, 8
+
+
+@pytest.fixture(scope="module")
+def model() -> AvatarModel:
+    return AvatarModel.random(preset("tiny"), seed=5)
+
+
+@pytest.fixture(scope="module")
+def sketch(model: AvatarModel) -> HandSketch:
+    assert model.denoiser.hand_sketch is not None
+    return model.denoiser.hand_sketch
+
+
+def no_hands(num_latents: int = 1) -> torch.Tensor:
+    return torch.zeros(1, 8 * num_latents, 2, 21, 3)
+
+
+def test_keypoints_are_drawn_where_they_are(sketch: HandSketch) -> None:
+    hands = no_hands()
+    hands[0, 5, 1, INDEX_TIP] = torch.tensor([41 / 64, 18 / 64, 1.0])
+    cells = to_cells(sketch(hands))[0]
+    assert not cells[[0, 1, 3]].any()  # those of frames 1, 3 and 7
+    row, column = divmod(int(cells[2].argmax()), cells.shape[2])
+    assert (row, column) == (18 // 4, 41 // 4)
+    assert cells[2].max() > 0.5 and not cells[2, :, :5].gt(1e-3).any()
+
+
+def test_bones_are_drawn_between_keypoints_that_are_given(sketch: HandSketch) -> None:
+    hands = no_hands()
+    hands[0, :, 0, INDEX_KNUCKLE] = torch.tensor([10 / 64, 30 / 64, 1.0])
+    hands[0, :, 0, INDEX_MIDDLE] = torch.tensor([34 / 64, 30 / 64, 1.0])
+    between = slice(16 // 4, 29 // 4)
+    assert (to_cells(sketch(hands))[0, 0, 30 // 4, between] > 0.1).all()
+    hands[0, :, 0, INDEX_MIDDLE, 2] = 0.0
+    assert (to_cells(sketch(hands))[0, 0, 30 // 4, between] < 0.1).all()
+
+
+def test_fingertips_are_brighter_than_knuckles(sketch: HandSketch) -> None:
+    def brightest(point: int) -> float:
+        hands = no_hands()
+        hands[0, :, 0, point] = torch.tensor([0.5, 0.5, 1.0])
+        return float(sketch(hands).max())
+
+    assert brightest(INDEX_TIP) > 1.2 * brightest(INDEX_KNUCKLE)
+
+
+@torch.no_grad()
+def test_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
+    model: AvatarModel, sketch: HandSketch
+) -> None:
+    vae = model.vae
+    torch.manual_seed(0)
+    latents = torch.randn(1, 3, vae.config.picture_channels, 2, 2)
+    code = torch.zeros(1, 3, vae.config.face_channels)
+    hands = no_hands(3)
+    told = vae.decode(join_cues(latents, code, sketch(hands)).transpose(1, 2))
+    # The last two frames of the second latent, whose first frame is the clip's second.
+    hands[0, 14:16, 0, INDEX_TIP] = torch.tensor([8 / 64, 8 / 64, 1.0])
+    changed = vae.decode(join_cues(latents, code, sketch(hands)).transpose(1, 2)) - told
+    by_frame = changed[0].any(dim=0).flatten(1).any(dim=1)
+    assert by_frame.nonzero().flatten().tolist() == [7, 8]
+    changed = changed.abs()
+    assert changed[..., :32, :32].mean() > 4 * changed[..., 32:, 32:].mean()
+
+
+@torch.no_grad()
+def test_chunks_with_hands_equal_the_whole_clip(model: AvatarModel, sketch: HandSketch) -> None:
+    vae = model.vae
+    torch.manual_seed(1)
+    latents = torch.randn(1, 5, vae.config.picture_channels, 2, 2)
+    hands = torch.rand(1, 40, 2, 21, 3)
+    told = join_cues(latents, torch.zeros(1, 5, vae.config.face_channels), sketch(hands))
+    whole = vae.decode(told.transpose(1, 2))
+    context = vae.config.context_latents
+    for start in range(1, 5):
+        window = [max(0, latent) for latent in range(start - context, start + 1)]
+        made = vae.decode_chunk(told[:, window].transpose(1, 2))
+        torch.testing.assert_close(made, whole[:, :, 8 * start - 7 : 8 * start + 1])
+
+
+@torch.no_grad()
+def test_given_hands_are_in_the_engines_latents(model: AvatarModel, sketch: HandSketch) -> None:
+    noise, conditions = example(model.denoiser)
+    latents = model.denoiser.with_cues(model.denoiser.sample(noise, conditions), conditions)
+    assert latents.shape[2] == model.config.vae.latent_channels
+    hands = latents[:, :, -model.config.vae.hand_channels :]
+    assert torch.equal(hands, sketch(conditions.hand_keypoints)) and hands.any()
+
+
+def test_channels_must_be_those_of_a_sketch() -> None:
+    config = preset("tiny")
+    with pytest.raises(ConfigError, match="hand_channels"):
+        dataclasses.replace(config.vae, hand_channels=7)
+    with pytest.raises(ConfigError, match="want hands"):
+        dataclasses.replace(config, hands=None)

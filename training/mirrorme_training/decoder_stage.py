@@ -1,0 +1,320 @@
+"""The last stage: the decoder alone learns to draw what the denoiser makes, told the face code.
+
+Its latents are those of streams, as sessions have them, not those of the encoder: what the denoiser
+leaves blurred or half closed, the decoder sees so in training, beside the true frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.conditions import Conditions
+from mirrorme_model.denoiser import join_cues
+from mirrorme_model.hand_sketch import to_cells
+from mirrorme_model.vae_config import (
+    FRAMES_PER_LATENT,
+    SKETCH_CELL_PX,
+    SKETCHES_PER_LATENT,
+    SPATIAL_FACTOR,
+)
+from torch import Tensor, nn
+
+from mirrorme_training.clip_bank import ClipBank, Record
+from mirrorme_training.clip_casting import to_pixels, to_video
+from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
+from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
+from mirrorme_training.latent_clips import LatentClips
+from mirrorme_training.parts import WHOLE, Parts
+from mirrorme_training.recipe import DecoderStageConfig, RecipeError
+from mirrorme_training.rollout import roll_out
+from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
+from mirrorme_training.vae_loss import (
+    edge_loss,
+    movement_loss,
+    psnr_db,
+    weighted_charbonnier,
+    weighted_square,
+)
+
+_STRIP_CLIPS = 4
+_STRIP_FRAMES = 8
+_DRAWN = 0.05
+"""A token whose sketch is brighter anywhere has a hand in it."""
+
+
+class DecoderStage:
+    """See `Stage`."""
+
+    def __init__(
+        self, model: AvatarModel, config: DecoderStageConfig, source: ClipSource, seed: int, *,
+        autocast: bool, parts: Parts = WHOLE,
+    ) -> None:  # fmt: skip
+        video, chunk = model.config.video, model.config.chunk
+        rows, columns = config.crop_tokens
+        if not (0 < rows <= video.latent_height and 0 < columns <= video.latent_width):
+            raise RecipeError(
+                f"crop_tokens are {rows} x {columns}: want 1 to {video.latent_height} x "
+                f"{video.latent_width}"
+            )
+        if config.bank.window_latents < chunk.num_latents:
+            raise RecipeError(
+                f"bank.window_latents is {config.bank.window_latents}: want at least "
+                f"{chunk.num_latents}, a chunk"
+            )
+        if not model.vae.config.decoder or not model.vae.config.decoder.causal:
+            raise RecipeError(f"preset {model.config.preset} has no causal decoder to train")
+        self.model = model
+        self.average = averaged_copy(model)
+        self._config, self._seed = config, seed
+        self._clips = LatentClips(
+            self.average.vae, model.config, source, config.bank, seed, autocast=autocast,
+            heard_by=self.average.audio, num_parts=parts.count, with_frames=True,
+        )  # fmt: skip
+        self._bank = ClipBank(config.bank, self._make, parts)
+        model.requires_grad_(False)
+        assert model.vae.decoder is not None
+        model.vae.decoder.requires_grad_(True).train()
+        self.trained = nn.ModuleDict({"model": nn.ModuleDict({"vae": model.vae})})
+        self.clips_per_step = config.batch
+
+    def compile(self) -> None:
+        """See `Stage`."""
+        assert self.model.vae.decoder is not None
+        self.model.vae.decoder.compile()
+
+    def advance(self, step: int) -> None:
+        """See `Stage`."""
+        self._bank.advance(step)
+
+    def show(self, part: int) -> None:
+        """See `Stage`."""
+        self._bank.show(part)
+
+    def kind(self, step: int) -> int:
+        """See `Stage`."""
+        return int(self._shows_pictures(step))
+
+    def _shows_pictures(self, step: int) -> bool:
+        every = self._config.pictures_every_steps
+        return every > 0 and step % every == every - 1
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Stage`."""
+        config = self._config
+        if self._shows_pictures(step):
+            video, weights, made = self._draw_pictures(generator)
+        else:
+            video, weights, made = self._draw_clips(generator)
+        difference = made.float() - video
+        loss = (
+            weighted_charbonnier(difference, weights)
+            + config.square_weight * weighted_square(difference, weights)
+            + config.edge_weight * edge_loss(difference)
+            + config.movement_weight * movement_loss(difference, weights)
+        )
+        return loss, {"psnr_db": psnr_db(difference.detach())}
+
+    def _draw_pictures(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole frames, weights and what is made of them as portraits, told what faces do there."""
+        bank, config = self._bank, self._config
+        slots = self._integers(len(bank), config.picture_batch, generator)
+        frames = bank["frames"]
+        moments = self._integers(
+            (frames.shape[1] - 1) // FRAMES_PER_LATENT, config.picture_batch, generator
+        )
+        shown = slots, moments * FRAMES_PER_LATENT
+        video = to_video(frames[shown][:, None])
+        latents = self.model.vae.encode(video).mean.transpose(1, 2)
+        code = bank["code"][slots, moments][:, None].float()
+        # Of 8 equal frames, as the last one is.
+        code[..., :FRAMES_PER_LATENT] = code[..., FRAMES_PER_LATENT - 1 : FRAMES_PER_LATENT]
+        last = moments * FRAMES_PER_LATENT + FRAMES_PER_LATENT - 1
+        hands = bank["keypoints"][slots, last][:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
+        sketch = self._sketch(hands, generator)
+        made = self.model.vae.decode(join_cues(latents, code, sketch).transpose(1, 2))
+        # Faces count no more than the rest: portraits are what everything is told by.
+        weights = _weights(bank["frame_masks"][shown][:, None], 0.0, config.picture_mouth_weight)
+        return video, weights, made
+
+    def _draw_clips(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Squares of frames `[B, 3, T, H, W]`, weights and what is made of their latents."""
+        config, bank = self._config, self._bank
+        slots = self._integers(len(bank), config.batch, generator)
+        sketch = self._sketch(bank["keypoints"][slots], generator)
+        places = self._places(slots, sketch, generator)
+        rows, columns = (index.tolist() for index in places)
+        chance = torch.rand(config.batch, device=slots.device, generator=generator)
+        chance = chance[:, None, None, None, None]
+        unheard = config.encoded + (1 - config.encoded) * config.unheard
+        made = torch.where(chance < unheard, bank["made_unheard"][slots], bank["made"][slots])
+        latents = torch.where(chance < config.encoded, bank["latents"][slots], made).float()
+        if sketch is not None:
+            unseen = torch.rand(config.batch, device=slots.device, generator=generator)
+            unseen = (unseen < config.unseen)[:, None, None, None, None]
+            at_hands = sketch.amax(dim=2, keepdim=True) > _DRAWN
+            latents = torch.where(unseen & at_hands, latents[:, :1], latents)
+        latents = join_cues(latents, bank["code"][slots].float(), sketch)
+        height, width = config.crop_tokens
+        cells = None if sketch is None else to_cells(sketch[:, 1:])
+        seen, videos, masks, hands = [], [], [], []
+        for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
+            seen.append(latents[i, :, :, row : row + height, column : column + width])
+            frames = bank["frames"][slots[i], 1:]
+            videos.append(_cut(frames, row, column, config.crop_tokens, SPATIAL_FACTOR, 1))
+            shown = bank["frame_masks"][slots[i], 1:]
+            stride = SPATIAL_FACTOR // MASK_STRIDE
+            masks.append(_cut(shown, row, column, config.crop_tokens, stride, 2))
+            if cells is not None:
+                stride = SPATIAL_FACTOR // SKETCH_CELL_PX
+                hands.append(_cut(cells[i], row, column, config.crop_tokens, stride, 1))
+        made = self._decode(self.model, torch.stack(seen))
+        weights = _weights(torch.stack(masks), config.face_weight, config.mouth_weight)
+        if hands:
+            strokes = torch.stack(hands).repeat_interleave(
+                FRAMES_PER_LATENT // SKETCHES_PER_LATENT, dim=1
+            )
+            weights += config.hand_weight * _enlarged(strokes[:, :, None], SKETCH_CELL_PX)
+        return to_video(torch.stack(videos)), weights, made
+
+    def _decode(self, model: AvatarModel, latents: Tensor) -> Tensor:
+        """`[B, K, C, h, w]` to the frames of all latents but the first, which stands before them.
+
+        It is repeated as far as the decoder looks back, as at the start of a session.
+        """
+        before = latents[:, :1].expand(-1, model.vae.config.context_latents - 1, -1, -1, -1)
+        return model.vae.decode_chunk(torch.cat([before, latents], dim=1).transpose(1, 2))
+
+    def _sketch(self, keypoints: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Of `[B, 8·F, 2, 21, 3]`, left out now and then; None: the model has none."""
+        sketch = self.model.denoiser.hand_sketch
+        if sketch is None:
+            return None
+        told = torch.rand(len(keypoints), device=keypoints.device, generator=generator)
+        told = told >= self._config.untold
+        return sketch(keypoints.float() * told[:, None, None, None, None])
+
+    def _places(
+        self, slots: Tensor, sketch: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """First row and column of each square, drawn by how much face, or hands, is in it."""
+        height, width = self._config.crop_tokens
+        shown = self._bank["masks"][slots].float().mean(dim=(1, 2))
+        if sketch is not None:
+            hands = sketch.mean(dim=(1, 2))
+            drawn = torch.rand(len(slots), device=slots.device, generator=generator)
+            at_hands = (drawn < self._config.at_hands) & hands.flatten(1).any(dim=1)
+            shown = torch.where(at_hands[:, None, None], hands, shown)
+        inside = nn.functional.avg_pool2d(shown[:, None], (height, width), stride=1)[:, 0]
+        odds = inside / inside.amax(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+        odds = odds**4 + self._config.elsewhere / odds[0].numel()
+        drawn = torch.multinomial(odds.flatten(1), 1, generator=generator)[:, 0]
+        return drawn // odds.shape[2], drawn % odds.shape[2]
+
+    def _integers(self, high: int, count: int, generator: torch.Generator) -> Tensor:
+        device = self._bank["frames"].device
+        return torch.randint(high, (count,), device=device, generator=generator)
+
+    @torch.no_grad()
+    def _make(self, number: int) -> Record:
+        """What a clip is trained with: frames, the encoder's latents, the denoiser's, the code."""
+        model, config = self.average, self._config
+        record = self._clips(number)
+        device = record["frames"].device
+        draw = torch.Generator(device).manual_seed(self._seed * 1_000_003 + number)
+        one = torch.zeros(1, dtype=torch.long, device=device)
+        bank = {name: value[None] for name, value in record.items()}
+        length = model.config.chunk.num_latents
+        count = (len(record["latents"]) - 1) // length
+        kept = 1 + count * length
+        moved = moved_alone(bank["controls"], bank["visemes"], model.config)
+        given = draw_dropped(model.config, config.dropout, 1, draw, moved)
+        given = dataclasses.replace(given, audio=torch.zeros_like(given.audio))
+        identity = bank["pictures"][:, 0].float()
+        fresh = torch.rand(1, device=device, generator=draw) < config.fresh
+        first = identity if fresh else bank["latents"][:, 0].float()
+        motion = first[:, None].expand(-1, model.config.chunk.motion_latents, -1, -1, -1)
+        chunks = []
+        for start in range(1, kept, length):
+            batch = take_chunks(bank, one, one, one + start, length, identity, motion)
+            tokens = bank["tokens"][:, start : start + length].float()
+            chunks.append(batch.conditions(tokens, given))
+        noise = torch.randn((1, count, length, *identity.shape[1:]), device=device, generator=draw)
+        made = self._rolled_out(first, chunks, noise)
+        unheard = [
+            dataclasses.replace(c, expression=torch.zeros_like(c.expression)) for c in chunks
+        ]
+        frames = 1 + (kept - 1) * FRAMES_PER_LATENT
+        return {
+            "frames": record["frames"][:frames],
+            "frame_masks": record["frame_masks"][:frames],
+            "masks": record["masks"][:kept],
+            "latents": record["latents"][:kept],
+            "made": made.half(),
+            "made_unheard": self._rolled_out(first, unheard, noise).half(),
+            "code": self._code(bank, given.control_weights)[0, :kept].half(),
+            "keypoints": (given.hands * record["keypoints"])[: kept * FRAMES_PER_LATENT].half(),
+        }
+
+    def _rolled_out(self, first: Tensor, chunks: list[Conditions], noise: Tensor) -> Tensor:
+        """What the denoiser makes after the latent `first`, `[1, C, h, w]`: `[1 + F, C, h, w]`."""
+        made = roll_out(self.average.denoiser, chunks, noise, None)[0, :, : first.shape[1]]
+        return torch.cat([first, made])
+
+    def _code(self, bank: dict[str, Tensor], weights: Tensor) -> Tensor:
+        """The true one, and what is guessed where nobody knows: `[1, K, E]`."""
+        code = self.average.denoiser.face_code
+        if code is None:
+            return bank["latents"].new_zeros(1, bank["latents"].shape[1], 0)
+        controls = bank["controls"].float()
+        truth = code.truth(bank["mouth"].float(), controls)
+        known = weights[:, None] * ~controls.isnan()
+        guess = code(
+            bank["tokens"].float(), torch.ones_like(weights[:, 0]), controls.nan_to_num(), known
+        )
+        return torch.where(truth.isnan(), guess, truth)
+
+    def held_out(self) -> dict[str, Tensor]:
+        """See `Stage`."""
+        return {}
+
+    @torch.no_grad()
+    def strip(self) -> Picture:
+        """See `Stage`."""
+        rows: list[Tensor] = []
+        bank = self._bank
+        for slot in range(min(_STRIP_CLIPS, len(bank))):
+            made, code, hands = (bank[name][slot][None] for name in ("made", "code", "keypoints"))
+            sketch = self.average.denoiser.hand_sketch
+            drawn = None if sketch is None else sketch(hands.float())
+            latents = join_cues(made.float(), code.float(), drawn)
+            made = to_pixels(self._decode(self.average, latents))[0]
+            frames = bank["frames"][slot, 1:]
+            shown = spread_indices(len(frames), _STRIP_FRAMES)
+            rows += [frames[shown], made[shown]]
+        return tile(rows)
+
+    def finish(self) -> None:
+        """See `Stage`: nothing to do."""
+
+
+def _cut(
+    frames: Tensor, row: int, column: int, tokens: tuple[int, int], stride: int, axis: int
+) -> Tensor:
+    """Rows and columns of some tokens, each `stride` long, out of frames whose rows are `axis`."""
+    high = frames.narrow(axis, row * stride, tokens[0] * stride)
+    return high.narrow(axis + 1, column * stride, tokens[1] * stride)
+
+
+def _weights(masks: Tensor, face: float, mouth: float) -> Tensor:
+    """`[B, T, 2, h, w]` to `[B, 1, T, H, W]`: 1, and so much more where face and mouth are."""
+    seen = _enlarged(masks.float() / 255, MASK_STRIDE)
+    return 1 + face * seen[:, :1] + mouth * seen[:, 1:]
+
+
+def _enlarged(maps: Tensor, stride: int) -> Tensor:
+    """`[B, T, M, h, w]` to `[B, M, T, H, W]` of pixels."""
+    return nn.functional.interpolate(
+        maps.transpose(1, 2), scale_factor=(1.0, float(stride), float(stride))
+    )
