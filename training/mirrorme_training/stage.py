@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 Picture = NDArray[np.uint8]
 """`[H, W, 3]`, R first."""
-_STRIP_HEIGHT_PX = 60
+_STRIP_HEIGHT_PX = 64
 _STRIP_SCALE_PX = 6
 
 
