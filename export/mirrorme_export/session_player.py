@@ -18,6 +18,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mirrorme_export.errors import InvalidRequest
 
 Inputs = dict[str, NDArray[np.generic]]
+_FINGERS, _JOINTS = 5, 4
+_HAND_LENGTH = 0.15
+"""Of the frame's sides."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class SessionPlayer:
                 "motion": np.stack(history[len(history) - chunk.motion_latents :])[None],
                 "audio_tokens": self._audio_tokens(sample.pcm, index),
             }
+            # In every other chunk, so that what is measured holds with hands and without.
+            if index % 2:
+                given["hand_keypoints"] = self._hands(index)
             calls.append(self._complete(given))
             history += list(_run(denoiser, calls[-1])[0])
         latents = np.stack(history).astype(np.float32)
@@ -98,7 +104,7 @@ class SessionPlayer:
         return _run(self._audio, {"pcm": window[None], "phase": phase})
 
     def _complete(self, given: Inputs) -> Inputs:
-        """With all that the denoiser takes: no hands, no controls, default strengths."""
+        """With all that the denoiser takes: no controls, default strengths, hands if given."""
         manifest = self._manifest
         strengths = {"expression": manifest.expression, "guidance": manifest.guidance}
         made: Inputs = {}
@@ -109,6 +115,20 @@ class SessionPlayer:
                 tensor.name, np.full((1, *tensor.dims), value, tensor.dtype)
             )
         return made
+
+    def _hands(self, index: int) -> NDArray[np.generic]:
+        """Both hands with fingers spread, in each chunk elsewhere: `[1, frames, 2, 21, 3]`."""
+        frames = self._manifest.chunk_frames
+        random = np.random.default_rng(index)
+        wrists = random.uniform((0.15, 0.6), (0.85, 0.9), (2, 1, 2))
+        angles = np.repeat(np.linspace(-0.8, 0.8, _FINGERS), _JOINTS) + random.uniform(
+            -1, 1, (2, 1)
+        )
+        reach = _HAND_LENGTH * np.tile(np.linspace(0.5, 1, _JOINTS), _FINGERS)
+        points = wrists + reach[:, None] * np.stack([np.sin(angles), -np.cos(angles)], axis=-1)
+        hands = np.concatenate([wrists, points], axis=1)
+        shown = np.concatenate([hands, np.ones((*hands.shape[:2], 1))], axis=-1)
+        return np.repeat(shown[None, None], frames, axis=1).astype(np.float32)
 
     def _windows(self, latents: NDArray[np.float32], num_before: int) -> NDArray[np.float32]:
         chunk = self._manifest.chunk

@@ -17,7 +17,7 @@ from mirrorme_export.cpu_int8 import Int8Report, quantise_decoder
 from mirrorme_export.errors import InvalidRequest
 from mirrorme_export.exporter import Export
 from mirrorme_export.serving_repository import RepositoryOptions, make_repository
-from mirrorme_export.session_player import Sample, open_session
+from mirrorme_export.session_player import Sample, SessionPlayer, open_session
 from mirrorme_export.triton_repository import TritonOptions, model_config
 
 from tests.export.test_tensorrt_export import quiet
@@ -47,10 +47,14 @@ def quantised(
     return folder, manifest, report
 
 
-def windows(manifest: Manifest, num_rows: int) -> dict[str, np.ndarray]:
+def windows(folder: Path, manifest: Manifest, num_rows: int) -> dict[str, np.ndarray]:
+    """What the decoder is given in a session of a portrait that scales are not taken of."""
     (tensor,) = manifest.engine("decoder").inputs
-    random = np.random.default_rng(1)
-    return {tensor.name: random.standard_normal((num_rows, *tensor.dims), np.float32)}
+    denoiser = open_session(folder / manifest.engine("denoiser").file)
+    played = SessionPlayer(folder, manifest).play(
+        samples(manifest)[-1], denoiser, first_chunk=20, num_chunks=num_rows
+    )
+    return {tensor.name: played.windows}
 
 
 def test_it_lies_beside_the_exact_one_and_is_near_it(
@@ -62,7 +66,7 @@ def test_it_lies_beside_the_exact_one_and_is_near_it(
     assert dataclasses.replace(spec, cpu=None) == tiny_export.manifest.engine("decoder")
     assert report.passed and report.num_convolutions > 3 and report.num_frames == 64
     exact, int8 = (
-        open_session(folder / file).run(None, windows(manifest, 3))[0].astype(float)
+        open_session(folder / file).run(None, windows(folder, manifest, 3))[0].astype(float)
         for file in (spec.file, INT8_FILE)
     )
     assert 0 < np.abs(exact - int8).mean() < 2, "levels of 255"
@@ -83,7 +87,7 @@ async def test_cpus_run_it_and_rows_of_a_batch_are_rows_alone(
     folder, manifest, _ = quantised
     spec = manifest.engine("decoder")
     engine = open_onnxruntime_engine(folder, spec, EngineOptions())
-    batch = windows(manifest, 8)
+    batch = windows(folder, manifest, 8)
     frames = (await engine.infer(batch))["frames"]
     await engine.close()
     session = open_session(folder / INT8_FILE)
