@@ -141,8 +141,8 @@ class Studio:
 
     @torch.no_grad()
     def through_vae(self, shown: RenderedFrames) -> Frames | None:
-        """The frames encoded and decoded, with their true face code if the model has one, in pieces
-        that each begin with a single frame."""
+        """The frames encoded and decoded, with what their decoder is told of face and hands true,
+        in pieces that each begin with a single frame."""
         if self.model is None:
             return None
         made: list[Frames] = []

@@ -19,6 +19,7 @@ from mirrorme_export.exporter import Export
 from mirrorme_export.serving_repository import RepositoryOptions, make_repository
 from mirrorme_export.session_player import Sample, SessionPlayer, open_session
 from mirrorme_export.triton_repository import TritonOptions, model_config
+from mirrorme_model.vae_config import HAND_CHANNELS
 
 from tests.export.test_tensorrt_export import quiet
 from tests.triton.small_repository import write_small_repository
@@ -70,6 +71,23 @@ def test_it_lies_beside_the_exact_one_and_is_near_it(
         for file in (spec.file, INT8_FILE)
     )
     assert 0 < np.abs(exact - int8).mean() < 2, "levels of 255"
+
+
+def test_hands_that_are_told_count_in_8_bits(
+    quantised: tuple[Path, Manifest, Int8Report],
+) -> None:
+    folder, manifest, _ = quantised
+    told = windows(folder, manifest, 2)
+    untold = {name: latents.copy() for name, latents in told.items()}
+    untold["latents"][:, :, -HAND_CHANNELS:] = 0
+    changes = []
+    for file in (manifest.engine("decoder").file, INT8_FILE):
+        session = open_session(folder / file)
+        before, after = (session.run(None, inputs)[0].astype(float) for inputs in (untold, told))
+        changes.append((after - before).ravel())
+    exact, int8 = changes
+    assert np.abs(exact).mean() > 0.5
+    assert np.corrcoef(exact, int8)[0, 1] > 0.9
 
 
 def test_the_same_sessions_make_the_same_bytes(

@@ -19,21 +19,16 @@ JAW, YAW = 0, 29
 
 
 @pytest.fixture(scope="module")
-def model() -> AvatarModel:
-    return AvatarModel.random(preset("tiny"), seed=5)
-
-
-@pytest.fixture(scope="module")
-def code(model: AvatarModel) -> FaceCode:
-    assert model.denoiser.face_code is not None
-    return model.denoiser.face_code
+def code(tiny: AvatarModel) -> FaceCode:
+    assert tiny.denoiser.face_code is not None
+    return tiny.denoiser.face_code
 
 
 @torch.no_grad()
-def test_what_is_asked_of_a_control_is_in_the_code(model: AvatarModel, code: FaceCode) -> None:
-    names = [control.name for control in model.config.controls.controls]
+def test_what_is_asked_of_a_control_is_in_the_code(tiny: AvatarModel, code: FaceCode) -> None:
+    names = [control.name for control in tiny.config.controls.controls]
     assert (names[JAW], names[YAW]) == ("jawOpen", "head_yaw")
-    _, conditions = example(model.denoiser, batch=1)
+    _, conditions = example(tiny.denoiser, batch=1)
     values, weights = torch.zeros(1, 8, len(names)), torch.zeros(1, 8, len(names))
     values[..., JAW] = torch.arange(8) / 10
     values[..., YAW], weights[..., [JAW, YAW]] = 15.0, 1.0
@@ -45,8 +40,8 @@ def test_what_is_asked_of_a_control_is_in_the_code(model: AvatarModel, code: Fac
 
 
 @torch.no_grad()
-def test_no_expression_is_no_speech(model: AvatarModel, code: FaceCode) -> None:
-    _, conditions = example(model.denoiser)
+def test_no_expression_is_no_speech(tiny: AvatarModel, code: FaceCode) -> None:
+    _, conditions = example(tiny.denoiser)
     given = conditions.controls, conditions.control_weights
     tokens = conditions.audio_tokens
     one, none = torch.ones(2), torch.zeros(2)
@@ -67,60 +62,60 @@ def test_truth_has_the_codes_places(code: FaceCode) -> None:
 
 
 @torch.no_grad()
-def test_the_engine_adds_the_code_to_every_token(model: AvatarModel, code: FaceCode) -> None:
-    noise, conditions = example(model.denoiser)
-    channels = model.config.vae.picture_channels
-    graph = DenoiserGraph(model.denoiser)
+def test_the_engine_adds_the_code_to_every_token(tiny: AvatarModel, code: FaceCode) -> None:
+    noise, conditions = example(tiny.denoiser)
+    channels = tiny.config.vae.picture_channels
+    graph = DenoiserGraph(tiny.denoiser)
     fields = {name: getattr(conditions, name) for name in graph.input_names if name != "noise"}
     latents = graph(noise, **fields)
-    assert latents.shape[2] == model.config.vae.latent_channels > channels
-    assert torch.equal(latents[:, :, :channels], model.denoiser.sample(noise, conditions))
+    assert latents.shape[2] == tiny.config.vae.latent_channels > channels
+    assert torch.equal(latents[:, :, :channels], tiny.denoiser.sample(noise, conditions))
     told = code(
         conditions.audio_tokens, conditions.expression, conditions.controls,
         conditions.control_weights,
     )  # fmt: skip
-    face = latents[:, :, channels : channels + model.config.vae.face_channels]
+    face = latents[:, :, channels : channels + tiny.config.vae.face_channels]
     assert torch.equal(face, told[..., None, None].expand_as(face))
 
 
 @torch.no_grad()
-def test_the_denoiser_looks_at_pictures_alone(model: AvatarModel) -> None:
+def test_the_denoiser_looks_at_pictures_alone(tiny: AvatarModel) -> None:
     inputs = dict(
         zip(
-            DenoiserGraph(model.denoiser).input_names,
-            DenoiserGraph(model.denoiser).example_inputs(2),
+            DenoiserGraph(tiny.denoiser).input_names,
+            DenoiserGraph(tiny.denoiser).example_inputs(2),
             strict=True,
         )
     )
-    graph = DenoiserGraph(model.denoiser)
+    graph = DenoiserGraph(tiny.denoiser)
     before = graph(**inputs)
-    channels = model.config.vae.picture_channels
+    channels = tiny.config.vae.picture_channels
     for name in ("noise", "identity", "motion"):
         inputs[name] = inputs[name].clone()
-        inputs[name].narrow(-3, channels, model.config.vae.cue_channels).add_(1.0)
+        inputs[name].narrow(-3, channels, tiny.config.vae.cue_channels).add_(1.0)
     assert torch.equal(graph(**inputs), before)
 
 
 @torch.no_grad()
-def test_portraits_are_at_rest(model: AvatarModel) -> None:
+def test_portraits_are_at_rest(tiny: AvatarModel) -> None:
     image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
-    identity = IdentityEncoderGraph(model.vae)(image)
-    channels = model.config.vae.picture_channels
-    assert identity.shape[1] == model.config.vae.latent_channels
+    identity = IdentityEncoderGraph(tiny.vae)(image)
+    channels = tiny.config.vae.picture_channels
+    assert identity.shape[1] == tiny.config.vae.latent_channels
     assert not identity[:, channels:].any()
     clip = identity[:, :, None]
-    assert torch.equal(model.vae.decode(clip[:, :channels]), model.vae.decode(clip))
+    assert torch.equal(tiny.vae.decode(clip[:, :channels]), tiny.vae.decode(clip))
 
 
 @torch.no_grad()
-def test_the_decoder_hears_the_code(model: AvatarModel) -> None:
-    noise, conditions = example(model.denoiser)
-    latents = model.denoiser.sample(noise, conditions)
-    told = model.denoiser.with_cues(latents, conditions).transpose(1, 2)
-    window = torch.cat([told] * (model.vae.config.context_latents + 1), dim=2)
-    before = model.vae.decode_chunk(window)
-    window[:, model.config.vae.picture_channels, -1] += 1.0
-    assert not torch.allclose(model.vae.decode_chunk(window), before)
+def test_the_decoder_hears_the_code(tiny: AvatarModel) -> None:
+    noise, conditions = example(tiny.denoiser)
+    latents = tiny.denoiser.sample(noise, conditions)
+    told = tiny.denoiser.with_cues(latents, conditions).transpose(1, 2)
+    window = torch.cat([told] * (tiny.vae.config.context_latents + 1), dim=2)
+    before = tiny.vae.decode_chunk(window)
+    window[:, tiny.config.vae.picture_channels, -1] += 1.0
+    assert not torch.allclose(tiny.vae.decode_chunk(window), before)
 
 
 def test_channels_must_be_those_of_the_controls() -> None:

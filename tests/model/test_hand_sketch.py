@@ -18,14 +18,9 @@ INDEX_KNUCKLE, INDEX_MIDDLE, INDEX_TIP = 5, 6, 8
 
 
 @pytest.fixture(scope="module")
-def model() -> AvatarModel:
-    return AvatarModel.random(preset("tiny"), seed=5)
-
-
-@pytest.fixture(scope="module")
-def sketch(model: AvatarModel) -> HandSketch:
-    assert model.denoiser.hand_sketch is not None
-    return model.denoiser.hand_sketch
+def sketch(tiny: AvatarModel) -> HandSketch:
+    assert tiny.denoiser.hand_sketch is not None
+    return tiny.denoiser.hand_sketch
 
 
 def no_hands(num_latents: int = 1) -> torch.Tensor:
@@ -63,9 +58,9 @@ def test_fingertips_are_brighter_than_knuckles(sketch: HandSketch) -> None:
 
 @torch.no_grad()
 def test_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
-    model: AvatarModel, sketch: HandSketch
+    tiny: AvatarModel, sketch: HandSketch
 ) -> None:
-    vae = model.vae
+    vae = tiny.vae
     torch.manual_seed(0)
     latents = torch.randn(1, 3, vae.config.picture_channels, 2, 2)
     code = torch.zeros(1, 3, vae.config.face_channels)
@@ -81,8 +76,8 @@ def test_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
 
 
 @torch.no_grad()
-def test_chunks_with_hands_equal_the_whole_clip(model: AvatarModel, sketch: HandSketch) -> None:
-    vae = model.vae
+def test_chunks_with_hands_equal_the_whole_clip(tiny: AvatarModel, sketch: HandSketch) -> None:
+    vae = tiny.vae
     torch.manual_seed(1)
     latents = torch.randn(1, 5, vae.config.picture_channels, 2, 2)
     hands = torch.rand(1, 40, 2, 21, 3)
@@ -96,11 +91,11 @@ def test_chunks_with_hands_equal_the_whole_clip(model: AvatarModel, sketch: Hand
 
 
 @torch.no_grad()
-def test_given_hands_are_in_the_engines_latents(model: AvatarModel, sketch: HandSketch) -> None:
-    noise, conditions = example(model.denoiser)
-    latents = model.denoiser.with_cues(model.denoiser.sample(noise, conditions), conditions)
-    assert latents.shape[2] == model.config.vae.latent_channels
-    hands = latents[:, :, -model.config.vae.hand_channels :]
+def test_given_hands_are_in_the_engines_latents(tiny: AvatarModel, sketch: HandSketch) -> None:
+    noise, conditions = example(tiny.denoiser)
+    latents = tiny.denoiser.with_cues(tiny.denoiser.sample(noise, conditions), conditions)
+    assert latents.shape[2] == tiny.config.vae.latent_channels
+    hands = latents[:, :, -tiny.config.vae.hand_channels :]
     assert torch.equal(hands, sketch(conditions.hand_keypoints)) and hands.any()
 
 

@@ -179,3 +179,5 @@ def test_settings_that_do_not_fit_are_named(data: Path) -> None:
     model = AvatarModel.random(preset("tiny"), 0)
     with pytest.raises(RecipeError, match="crop_tokens"):
         decoder_stage(model, data, crop_tokens=(9, 1))
+    with pytest.raises(RecipeError, match="run stage code before"):
+        decoder_stage(AvatarModel.random(without_cues(), 0), data)

@@ -1,4 +1,4 @@
-"""The last stage: the decoder alone learns to draw what the denoiser makes, told the face code.
+"""The last stage: the decoder alone learns to draw what the denoiser makes, told face and hands.
 
 Its latents are those of streams, as sessions have them, not those of the encoder: what the denoiser
 leaves blurred or half closed, the decoder sees so in training, beside the true frames.
@@ -29,14 +29,8 @@ from mirrorme_training.latent_clips import LatentClips
 from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import DecoderStageConfig, RecipeError
 from mirrorme_training.rollout import roll_out
-from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
-from mirrorme_training.vae_loss import (
-    edge_loss,
-    movement_loss,
-    psnr_db,
-    weighted_charbonnier,
-    weighted_square,
-)
+from mirrorme_training.stage import Picture, averaged_copy, shows_pictures, spread_indices, tile
+from mirrorme_training.vae_loss import pixel_loss, psnr_db
 
 _STRIP_CLIPS = 4
 _STRIP_FRAMES = 8
@@ -65,6 +59,8 @@ class DecoderStage:
             )
         if not model.vae.config.decoder or not model.vae.config.decoder.causal:
             raise RecipeError(f"preset {model.config.preset} has no causal decoder to train")
+        if model.denoiser.face_code is None:
+            raise RecipeError("these weights have no face code to tell: run stage code before")
         self.model = model
         self.average = averaged_copy(model)
         self._config, self._seed = config, seed
@@ -94,26 +90,16 @@ class DecoderStage:
 
     def kind(self, step: int) -> int:
         """See `Stage`."""
-        return int(self._shows_pictures(step))
-
-    def _shows_pictures(self, step: int) -> bool:
-        every = self._config.pictures_every_steps
-        return every > 0 and step % every == every - 1
+        return int(shows_pictures(step, self._config.pictures_every_steps))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
-        config = self._config
-        if self._shows_pictures(step):
+        if self.kind(step):
             video, weights, made = self._draw_pictures(generator)
         else:
             video, weights, made = self._draw_clips(generator)
         difference = made.float() - video
-        loss = (
-            weighted_charbonnier(difference, weights)
-            + config.square_weight * weighted_square(difference, weights)
-            + config.edge_weight * edge_loss(difference)
-            + config.movement_weight * movement_loss(difference, weights)
-        )
+        loss = pixel_loss(difference, weights, self._config)
         return loss, {"psnr_db": psnr_db(difference.detach())}
 
     def _draw_pictures(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,14 +245,12 @@ class DecoderStage:
 
     def _rolled_out(self, first: Tensor, chunks: list[Conditions], noise: Tensor) -> Tensor:
         """What the denoiser makes after the latent `first`, `[1, C, h, w]`: `[1 + F, C, h, w]`."""
-        made = roll_out(self.average.denoiser, chunks, noise, None)[0, :, : first.shape[1]]
-        return torch.cat([first, made])
+        return torch.cat([first, roll_out(self.average.denoiser, chunks, noise, None)[0]])
 
     def _code(self, bank: dict[str, Tensor], weights: Tensor) -> Tensor:
         """The true one, and what is guessed where nobody knows: `[1, K, E]`."""
         code = self.average.denoiser.face_code
-        if code is None:
-            return bank["latents"].new_zeros(1, bank["latents"].shape[1], 0)
+        assert code is not None
         controls = bank["controls"].float()
         truth = code.truth(bank["mouth"].float(), controls)
         known = weights[:, None] * ~controls.isnan()

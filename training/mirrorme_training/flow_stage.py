@@ -225,7 +225,6 @@ class FlowStage:
         shape = (len(first.rows), depth, *first.target.shape[1:])
         noise = torch.randn(shape, device=motion.device, generator=generator)
         made = roll_out(self.model.denoiser, chunks, noise, None).float()
-        made = made[:, :, : motion.shape[2]]
         return torch.cat([motion, made], dim=1)[:, -motion.shape[1] :]
 
     def hear(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mirrorme_model.avatar import AvatarModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from mirrorme_training.clip_bank import ClipBank
 from mirrorme_training.clip_casting import to_pixels
@@ -50,7 +50,9 @@ def flow_strip(
         truth.append(batch.target)
     shape = (num_clips, num_chunks, *truth[0].shape[1:])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    made = roll_out(model.denoiser, chunks, noise, sigmas)
+    pictured = roll_out(model.denoiser, chunks, noise, sigmas).split(length, dim=1)
+    told = zip(pictured, chunks, strict=True)
+    made = torch.cat([model.denoiser.with_cues(x, conditions) for x, conditions in told], dim=1)
     pictures: list[Tensor] = []
     for shown, stream in zip(torch.cat(truth, dim=1), made, strict=True):
         pictures += [_frames(model, bank, x, len(pictures) // 2) for x in (shown, stream)]
@@ -60,8 +62,9 @@ def flow_strip(
 def _frames(model: AvatarModel, bank: ClipBank, latents: Tensor, slot: int) -> Tensor:
     """`[F, C, h, w]` after the portrait to some frames `[n, H, W, 3]` uint8."""
     portrait = bank["pictures"][slot, :1].float()
-    at_rest = latents.new_zeros(1, latents.shape[1] - portrait.shape[1], *latents.shape[2:])
-    portrait = torch.cat([portrait, at_rest], dim=1)
+    # Truth lacks what the decoder is told, as portraits do: zeros.
+    told = latents.shape[1] - portrait.shape[1]
+    portrait = nn.functional.pad(portrait, (0, 0, 0, 0, 0, told))
     clip = torch.cat([portrait, latents]).transpose(0, 1)[None]
     frames = to_pixels(model.vae.decode(clip))[0]
     return frames[spread_indices(len(frames), _NUM_SHOWN)]

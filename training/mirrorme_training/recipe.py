@@ -234,7 +234,7 @@ class CodeStageConfig:
 
 @dataclass(frozen=True)
 class DecoderStageConfig:
-    """The decoder alone, on what the denoiser makes, told the true face code."""
+    """The decoder alone, on what the denoiser makes, told the true face code and given hands."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     bank: BankConfig = field(default_factory=BankConfig)

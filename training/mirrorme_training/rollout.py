@@ -27,13 +27,13 @@ def roll_out(
         sigmas: noise levels; None: the config's.
 
     Returns:
-        [B, chunks * F, C, h, w].
+        [B, chunks * F, C, h, w], of pictures alone, as `Denoiser.sample`.
     """
     motion = chunks[0].motion
     made: list[Tensor] = []
     for number, conditions in enumerate(chunks):
         now = dataclasses.replace(conditions, motion=motion)
         latents = denoiser.sample(noise[:, number], now, sigmas)
-        made.append(denoiser.with_cues(latents, now))
+        made.append(latents)
         motion = torch.cat([motion, latents], dim=1)[:, -motion.shape[1] :]
     return torch.cat(made, dim=1)

@@ -91,6 +91,11 @@ def spread_indices(count: int, shown: int) -> list[int]:
     return list(range(0, count, step))
 
 
+def shows_pictures(step: int, every_steps: int) -> bool:
+    """Whether a step of a stage for clips is one for single pictures; `every_steps` 0: none is."""
+    return every_steps > 0 and step % every_steps == every_steps - 1
+
+
 def mean_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Mean over clips of Pearson's r of `[B, T]`; a clip without movement counts as 0."""
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)

@@ -6,8 +6,22 @@ import torch
 from mirrorme_model.vae import Posterior
 from torch import Tensor, nn
 
+from mirrorme_training.recipe import DecoderStageConfig, VaeStageConfig
+
 _CHARBONNIER = 1e-3
 _EDGE_SCALES = 3
+
+
+def pixel_loss(
+    difference: Tensor, weights: Tensor, config: VaeStageConfig | DecoderStageConfig
+) -> Tensor:
+    """All of the below together, each by its weight in the recipe; `[B, 3, T, H, W]`."""
+    return (
+        weighted_charbonnier(difference, weights)
+        + config.square_weight * weighted_square(difference, weights)
+        + config.edge_weight * edge_loss(difference)
+        + config.movement_weight * movement_loss(difference, weights)
+    )
 
 
 def weighted_charbonnier(difference: Tensor, weights: Tensor) -> Tensor:

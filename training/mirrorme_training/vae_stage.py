@@ -14,15 +14,8 @@ from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
 from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.recipe import RecipeError, VaeStageConfig
-from mirrorme_training.stage import Picture, averaged_copy, spread_indices, tile
-from mirrorme_training.vae_loss import (
-    edge_loss,
-    kl_divergence,
-    movement_loss,
-    psnr_db,
-    weighted_charbonnier,
-    weighted_square,
-)
+from mirrorme_training.stage import Picture, averaged_copy, shows_pictures, spread_indices, tile
+from mirrorme_training.vae_loss import kl_divergence, pixel_loss, psnr_db
 
 _FIRST_LOG_VARIANCE = -6.0
 _MIN_STD_SHARE = 0.05
@@ -99,17 +92,13 @@ class VaeStage:
 
     def kind(self, step: int) -> int:
         """See `Stage`."""
-        return int(self._shows_pictures(step))
-
-    def _shows_pictures(self, step: int) -> bool:
-        every = self._config.pictures_every_steps
-        return every > 0 and step % every == every - 1
+        return int(shows_pictures(step, self._config.pictures_every_steps))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
         config = self._config
         batch, length = config.batch, self._clip_frames
-        if self._shows_pictures(step):
+        if self.kind(step):
             batch, length = config.picture_batch, 1
         video, weights = self._draw(batch, length, generator)
         posterior = self.model.vae.encode(video)
@@ -118,13 +107,7 @@ class VaeStage:
         )
         difference = made.float() - video
         kl = kl_divergence(posterior)
-        loss = (
-            weighted_charbonnier(difference, weights)
-            + config.square_weight * weighted_square(difference, weights)
-            + config.edge_weight * edge_loss(difference)
-            + config.movement_weight * movement_loss(difference, weights)
-            + config.kl_weight * kl
-        )
+        loss = pixel_loss(difference, weights, config) + config.kl_weight * kl
         numbers = {"psnr_db": psnr_db(difference.detach()), "kl": kl.detach()}
         return loss, numbers
 
