@@ -140,7 +140,9 @@ def test_the_examples_calibrate_8_bits_where_they_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("tiny", "--random", "--cpu-precision", "int8")[0] == 2
-    assert run("demo", "--random")[0] == 0 and fake_export["calibration"] is None
+    exit_code, output = run("demo", "--random")
+    assert exit_code == 0 and fake_export["calibration"] is None
+    assert "The decoder is in 32 bits" in output and "--calibration" in output
     (tmp_path / "examples").mkdir()
     for arguments, folder in (
         (["demo"], Path("examples")),
@@ -149,7 +151,8 @@ def test_the_examples_calibrate_8_bits_where_they_are(
         (["tiny"], None),
         (["tiny", "--cpu-precision", "int8"], Path("examples")),
     ):
-        assert run(*arguments, "--random")[0] == 0
+        exit_code, output = run(*arguments, "--random")
+        assert exit_code == 0 and "The decoder is in 32 bits" not in output
         assert fake_export["calibration"] == folder, arguments
 
 
