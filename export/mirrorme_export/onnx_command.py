@@ -153,7 +153,6 @@ def onnx_command(
     default = WEIGHTS / f"{preset}.safetensors"
     if not (checkpoint or random or files.given) and default.exists():
         checkpoint = default
-    examples = _calibration(preset, cpu_precision, calibration)
     try:
         shape = Shape(*_parse_size(size), chunk_latents)
         model, trained = _open_model(preset, shape, checkpoint, files, random, seed, step)
@@ -165,7 +164,7 @@ def onnx_command(
             max_batch_size=max_batch_size,
             other_steps=also_steps,
             measure=None if no_compare else measure_parity,
-            calibration=examples,
+            calibration=_calibration(preset, cpu_precision, calibration, console),
         )
     except ParityError as error:
         console.print(parity_table(error.report))
@@ -177,11 +176,6 @@ def onnx_command(
     console.print(engine_table(export))
     if export.parity.int8:
         console.print(int8_line(export.parity.int8))
-    if preset == "demo" and cpu_precision is None and examples is None:
-        console.print(
-            "[yellow]The decoder is in 32 bits alone, for want of portraits and speech: "
-            "--calibration FOLDER, or examples/ in the working folder, gives CPUs one in 8 bits.[/]"
-        )
     if not trained:
         told = (
             "There is no trained adapter: these engines do not follow speech."
@@ -229,7 +223,9 @@ def _open_model(
         return weights.random_model(preset, shape, seed), False
 
 
-def _calibration(preset: str, cpu_precision: str | None, folder: Path | None) -> Path | None:
+def _calibration(
+    preset: str, cpu_precision: str | None, folder: Path | None, console: Console
+) -> Path | None:
     """What the decoder is quantised with; None: it is not."""
     given = calibration_folder(folder)
     match cpu_precision:
@@ -242,6 +238,12 @@ def _calibration(preset: str, cpu_precision: str | None, folder: Path | None) ->
         case "int8":
             return given
         case None if preset == "demo" or folder is not None:
+            if given is None:
+                console.print(
+                    "[yellow]The decoder is in 32 bits alone, for want of portraits and speech: "
+                    "--calibration FOLDER, or examples/ in the working folder, gives CPUs one in "
+                    "8 bits.[/]"
+                )
             return given
     return None
 
