@@ -216,6 +216,21 @@ def test_augmented_speech_keeps_its_time() -> None:
     assert torch.equal(heard, augment_batch(pcm, torch.Generator().manual_seed(0)))
 
 
+def test_breaths_are_heard_between_words_alone() -> None:
+    time_s = torch.arange(64000) / 16000
+    hiss = torch.rand(64000, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    word = hiss * ((time_s > 1) & (time_s < 2.5))
+    words = word.repeat(16, 1)
+    level = augment_batch(words, torch.Generator().manual_seed(0)).unfold(1, 800, 800).square()
+    loudest = level.mean(2).sqrt() / level.mean(2).sqrt().amax(1, keepdim=True)
+    pause_s = torch.arange(loudest.shape[1]) * 0.05
+    # A room's tail has gone by then.
+    pause = loudest[:, (pause_s < 0.8) | (pause_s > 3.2)]
+    swells = pause.amax(1) / pause.amin(1).clamp(min=1e-6)
+    assert (swells > 3).float().mean() > 0.3, "breaths come and go, noise does not"
+    assert (loudest[:, (pause_s > 1.1) & (pause_s < 2.4)] > 0.7).all(), "none within a word"
+
+
 def test_what_speech_does_not_move_is_given_where_it_moves(store: ClipStore) -> None:
     config = preset("tiny")
     model = AvatarModel.random(config, 0)

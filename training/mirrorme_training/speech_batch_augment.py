@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mirrorme_training.speech import SAMPLE_RATE_HZ
 from mirrorme_training.speech_revoice import revoice
@@ -18,6 +18,10 @@ _ROOM_SAMPLES = 8192
 _LEVEL_DB = (-36.0, -14.0)
 _SNR_DB = (8.0, 40.0)
 _NO_NOISE_DB = -60.0
+_BREATH_DB = (-32.0, -6.0)
+"""Of a breath beside speech."""
+_NUM_BREATHS = 3
+_BLOCK_SAMPLES = SAMPLE_RATE_HZ // 100
 _FLOOR_DB = (-75.0, -38.0)
 """Of the noise in a clip without speech."""
 
@@ -36,7 +40,7 @@ def augment_batch(pcm: Tensor, generator: torch.Generator) -> Tensor:
     noise = _noise(hz, size, draw)[:, : pcm.shape[1]]
     spoken = loud.any(dim=1, keepdim=True)
     relative = (-draw.uniform(*_SNR_DB)).masked_fill(~draw.chance(0.65), _NO_NOISE_DB)
-    mixed = speech + _gain(relative) * noise
+    mixed = speech + _gain(relative) * noise + _breaths(loud, hz, size, draw)
     limit = mixed.abs().amax(dim=1, keepdim=True) * draw.uniform(0.35, 0.8) + 1e-6
     mixed = torch.where(draw.chance(0.15), limit * torch.tanh(mixed / limit), mixed)
     level = _gain(draw.uniform(*_LEVEL_DB))
@@ -112,6 +116,27 @@ def _noise(hz: Tensor, size: int, draw: _Draw) -> Tensor:
     spectrum = torch.fft.rfft(draw.normal(size)) * (hz + 20.0) ** -draw.uniform(0.0, 1.2)
     noise = torch.fft.irfft(spectrum, size)
     return noise / noise.square().mean(dim=1, keepdim=True).sqrt()
+
+
+def _breaths(loud: Tensor, hz: Tensor, size: int, draw: _Draw) -> Tensor:
+    """Air drawn in or out where nothing is `loud` within a tenth of a second, `[B, N]`: hissing
+    without speech, for which lips stay as they are."""
+    time_s = torch.arange(loud.shape[1], device=draw.device) / SAMPLE_RATE_HZ
+    swell = torch.zeros(loud.shape, device=draw.device)
+    for _ in range(_NUM_BREATHS):
+        middle, half = draw.uniform(0, loud.shape[1] / SAMPLE_RATE_HZ), draw.uniform(0.12, 0.5)
+        rise = (1 - ((time_s - middle) / half) ** 2).clamp(min=0)
+        swell = swell + rise * _gain(draw.uniform(*_BREATH_DB)) * draw.chance(0.5)
+    blocks = nn.functional.max_pool1d(
+        loud[:, None].float(), _BLOCK_SAMPLES, _BLOCK_SAMPLES, ceil_mode=True
+    )
+    near = nn.functional.max_pool1d(blocks, 21, stride=1, padding=10)
+    near = nn.functional.interpolate(near, loud.shape[1], mode="linear")[:, 0]
+    octaves = torch.log2(hz.clamp(min=20.0))
+    colour = ((octaves - draw.uniform(9, 12)) / draw.uniform(0.7, 2.0)) ** 2
+    air = torch.fft.irfft(torch.fft.rfft(draw.normal(size)) * torch.exp(-colour), size)
+    air = air * torch.rsqrt(air.square().mean(dim=1, keepdim=True) + 1e-9)
+    return swell * (1 - near) * air[:, : loud.shape[1]]
 
 
 def _normalized(samples: Tensor, loud: Tensor) -> Tensor:
