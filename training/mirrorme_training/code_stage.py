@@ -30,7 +30,7 @@ _NEARLY = 0.1
 """Errors far below count by their square, others as they are: lips that mostly close, close."""
 _WIDE = 0.3
 """The opening ratio that weighs as much as the whole reach of a control."""
-_CLOSED, _CLOSED_WEIGHT = 0.03, 12.0
+_CLOSED, _CLOSED_WEIGHT = 0.03, 2.0
 
 
 class CodeStage:
