@@ -226,7 +226,8 @@ def _open_model(
 def _calibration(
     preset: str, cpu_precision: str | None, folder: Path | None, console: Console
 ) -> Path | None:
-    """What the decoder is quantised with; None: it is not."""
+    """What the decoder is quantised with; None: it is not, which is said where it would be but for
+    want of examples."""
     given = calibration_folder(folder)
     match cpu_precision:
         case "int8" if given is None:

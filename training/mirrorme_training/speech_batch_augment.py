@@ -1,4 +1,4 @@
-"""Voices, microphones, rooms, noise, lines and levels for a whole batch of speech on its device.
+"""Voices, microphones, rooms, noise, breaths, lines and levels for a whole batch of speech on its device.
 
 `speech_augment` is the same idea for single clips that are kept; here every step hears a clip anew.
 Nothing moves in time: filters have no delay, and a room's direct sound comes first.
@@ -21,6 +21,9 @@ _NO_NOISE_DB = -60.0
 _BREATH_DB = (-32.0, -6.0)
 """Of a breath beside speech."""
 _NUM_BREATHS = 3
+"""At most, in a clip."""
+_APART_SAMPLES = SAMPLE_RATE_HZ // 10
+"""From a breath to the nearest speech."""
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ // 100
 _FLOOR_DB = (-75.0, -38.0)
 """Of the noise in a clip without speech."""
@@ -113,29 +116,31 @@ def _rooms(draw: _Draw) -> Tensor:
 
 def _noise(hz: Tensor, size: int, draw: _Draw) -> Tensor:
     """Noise of a random colour, root mean square 1, `[B, size]`."""
-    spectrum = torch.fft.rfft(draw.normal(size)) * (hz + 20.0) ** -draw.uniform(0.0, 1.2)
-    noise = torch.fft.irfft(spectrum, size)
+    return _coloured((hz + 20.0) ** -draw.uniform(0.0, 1.2), size, draw)
+
+
+def _coloured(gains: Tensor, size: int, draw: _Draw) -> Tensor:
+    """Noise with gains `[B, frequencies]`, root mean square 1, `[B, size]`."""
+    noise = torch.fft.irfft(torch.fft.rfft(draw.normal(size)) * gains, size)
     return noise / noise.square().mean(dim=1, keepdim=True).sqrt()
 
 
 def _breaths(loud: Tensor, hz: Tensor, size: int, draw: _Draw) -> Tensor:
-    """Air drawn in or out where nothing is `loud` within a tenth of a second, `[B, N]`: hissing
-    without speech, for which lips stay as they are."""
+    """Air drawn in or out, away from what is `loud`, `[B, N]`: hissing without speech, for which
+    lips stay as they are."""
     time_s = torch.arange(loud.shape[1], device=draw.device) / SAMPLE_RATE_HZ
     swell = torch.zeros(loud.shape, device=draw.device)
     for _ in range(_NUM_BREATHS):
         middle, half = draw.uniform(0, loud.shape[1] / SAMPLE_RATE_HZ), draw.uniform(0.12, 0.5)
         rise = (1 - ((time_s - middle) / half) ** 2).clamp(min=0)
         swell = swell + rise * _gain(draw.uniform(*_BREATH_DB)) * draw.chance(0.5)
-    blocks = nn.functional.max_pool1d(
-        loud[:, None].float(), _BLOCK_SAMPLES, _BLOCK_SAMPLES, ceil_mode=True
+    near = nn.functional.max_pool1d(
+        loud[:, None].float(), 2 * _APART_SAMPLES + _BLOCK_SAMPLES, _BLOCK_SAMPLES, _APART_SAMPLES
     )
-    near = nn.functional.max_pool1d(blocks, 21, stride=1, padding=10)
     near = nn.functional.interpolate(near, loud.shape[1], mode="linear")[:, 0]
     octaves = torch.log2(hz.clamp(min=20.0))
     colour = ((octaves - draw.uniform(9, 12)) / draw.uniform(0.7, 2.0)) ** 2
-    air = torch.fft.irfft(torch.fft.rfft(draw.normal(size)) * torch.exp(-colour), size)
-    air = air * torch.rsqrt(air.square().mean(dim=1, keepdim=True) + 1e-9)
+    air = _coloured(torch.exp(-colour), size, draw)
     return swell * (1 - near) * air[:, : loud.shape[1]]
 
 
