@@ -1,4 +1,4 @@
-"""Voices, microphones, rooms, noise, breaths, lines and levels for a whole batch of speech on its device.
+"""Voices, microphones, rooms, noise, breaths, lines and levels for batches of speech, on a device.
 
 `speech_augment` is the same idea for single clips that are kept; here every step hears a clip anew.
 Nothing moves in time: filters have no delay, and a room's direct sound comes first.
