@@ -11,8 +11,10 @@ from mirrorme_model.attention import Attention
 from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.denoiser import Denoiser
+from mirrorme_model.face_flow import FaceFlow
 from mirrorme_model.vae import VideoVae
-from mirrorme_model.video_decoder import FaceShift, SketchInput
+from mirrorme_model.vae_layers import FaceShift
+from mirrorme_model.video_decoder import SketchInput
 
 
 class AvatarModel(nn.Module):
@@ -65,6 +67,7 @@ class AvatarModel(nn.Module):
             told = list(self.vae.decoder.modules())
             outputs += [module.linear for module in told if isinstance(module, FaceShift)]
             outputs += [module.output for module in told if isinstance(module, SketchInput)]
+            outputs += [module.output.conv for module in told if isinstance(module, FaceFlow)]
         if denoiser.guidance_embedding is not None:
             outputs.append(denoiser.guidance_embedding.embedder.linear_2)
         for layer in outputs:

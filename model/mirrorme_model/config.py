@@ -235,12 +235,18 @@ class ModelConfig:
         return self.chunk.num_latents * FRAMES_PER_LATENT
 
     def with_cues(self) -> ModelConfig:
-        """The same with channels of the face and, if it knows hands, of them."""
+        """The same with channels of the face and, if it knows hands, of them; the decoder bends
+        frames by the face's."""
         face = face_channels(len(self.controls.controls))
         hands = HAND_CHANNELS if self.hands else 0
         total = self.vae.picture_channels + face + hands
+        decoder = self.vae.decoder
         vae = dataclasses.replace(
-            self.vae, latent_channels=total, face_channels=face, hand_channels=hands
+            self.vae,
+            latent_channels=total,
+            face_channels=face,
+            hand_channels=hands,
+            decoder=decoder and dataclasses.replace(decoder, flow=True),
         )
         return dataclasses.replace(self, vae=vae)
 

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.face_flow import FLOW_SEAM_STEP, bend
 from mirrorme_model.latent_scale import LatentScale
 from mirrorme_model.patch_basis import PatchBasis
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
-from mirrorme_model.video_decoder import Cues, VideoDecoder, unpatchify
+from mirrorme_model.vae_layers import fold_frames, unfold_frames
+from mirrorme_model.video_decoder import Cues, Drawn, VideoDecoder, unpatchify
 from mirrorme_model.video_encoder import VideoEncoder, patchify
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
@@ -80,17 +82,17 @@ class VideoVae(nn.Module):
         """
         pictured, cues = self._parts(latents)
         x = self.scale.to_decoder(pictured)
-        frames: list[Tensor] = []
-        linear = None if self.basis is None else self.basis.decode(x)
+        drawn: list[Tensor] = []
+        linear, flow = None if self.basis is None else self.basis.decode(x), None
         if self.decoder is not None:
-            frames.append(self.decoder(x, linear, cues))
+            patches, flow = self.decoder(x, linear, cues)
+            drawn.append(patches)
         if linear is not None:
-            made = unpatchify(linear, self.config.patch_px)
-            frames.append(made[:, :, FRAMES_PER_LATENT - 1 :])
-        video = sum(frames[1:], frames[0])
-        if not self.seam_step or video.shape[2] == 1:
-            return video
-        return torch.cat([video[:, :, :1], smooth_seams(video, self.seam_step)], dim=2)
+            drawn.append(linear[:, :, FRAMES_PER_LATENT - 1 :])
+        made = Drawn(sum(drawn[1:], drawn[0]), flow)
+        if self.seam_step and latents.shape[2] > 1:
+            made = self._smooth(made, with_first=True)
+        return self._finished(made)
 
     def decode_chunk(self, latents: Tensor) -> Tensor:
         """Part of a clip: `[B, C, D + Tc + L, h, w]` to its middle's `[B, 3, 8 * Tc, H, W]`.
@@ -99,10 +101,10 @@ class VideoVae(nn.Module):
         the first latent stands for those before it. With a causal decoder, or none beside the
         linear path, chunks joined equal the whole clip, whatever their lengths.
         """
-        return unpatchify(self.chunk_patches(latents), self.config.patch_px)
+        return self._finished(self.draw_chunk(latents))
 
-    def chunk_patches(self, latents: Tensor) -> Tensor:
-        """As `decode_chunk`, each square of `patch_px` pixels still in channels."""
+    def draw_chunk(self, latents: Tensor) -> Drawn:
+        """As `decode_chunk`, before pixels are laid out and bent."""
         pictured, cues = self._parts(latents)
         x = self.scale.to_decoder(pictured)
         patches: list[Tensor] = []
@@ -111,12 +113,33 @@ class VideoVae(nn.Module):
         if self.basis is not None and linear is not None and lead:
             last = self.basis.decode(x[:, :, before - 1 : before], last_frames=lead)
             linear = torch.cat([last, linear], dim=2)
+        flow = None
         if self.decoder is not None:
-            patches.append(self.decoder.window_patches(x, linear, lead, cues))
+            drawn, flow = self.decoder.draw_window(x, linear, lead, cues)
+            patches.append(drawn)
         if linear is not None:
             patches.append(linear)
-        made = sum(patches[1:], patches[0])
-        return smooth_seams(made, self.seam_step) if lead else made
+        made = Drawn(sum(patches[1:], patches[0]), flow)
+        return self._smooth(made) if lead else made
+
+    def _smooth(self, drawn: Drawn, *, with_first: bool = False) -> Drawn:
+        """Later frames, each after the one before it; the first stays as it is, or is left out."""
+        smoothed: list[Tensor | None] = []
+        for part, largest in zip(drawn, (self.seam_step, FLOW_SEAM_STEP), strict=True):
+            made = None if part is None else smooth_seams(part, largest)
+            if part is not None and made is not None and with_first:
+                made = torch.cat([part[:, :, :1], made], dim=2)
+            smoothed.append(made)
+        patches, flow = smoothed
+        assert patches is not None
+        return Drawn(patches, flow)
+
+    def _finished(self, drawn: Drawn) -> Tensor:
+        """`[B, 3, T, H, W]`."""
+        frames = unpatchify(drawn.patches, self.config.patch_px)
+        if drawn.flow is None:
+            return frames
+        return unfold_frames(bend(fold_frames(frames), fold_frames(drawn.flow)), len(frames))
 
     def _parts(self, latents: Tensor) -> tuple[Tensor, Cues]:
         """`[B, C, F, h, w]` to the channels of pictures and what the others tell."""

@@ -106,6 +106,8 @@ class DecoderConfig:
     """Latents after a chunk, for a decoder that is not causal; None otherwise."""
     linear_input: bool = False
     """True: the last stage is also given what the linear path makes of the chunk."""
+    flow: bool = False
+    """True: frames are bent as the face code says (see `FaceFlow`)."""
 
     def __post_init__(self) -> None:
         _check_stages("decoder", self.widths, self.num_blocks, self.temporal_kernels)
@@ -127,6 +129,8 @@ class DecoderConfig:
             raise ConfigError("decoder.noise_scale wants a decoder.timestep")
         if not 0 <= self.noise_scale < 1:
             raise ConfigError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
+        if self.flow and (not self.causal or self.temporal_kernels[-1] > 1):
+            raise ConfigError("decoder.flow wants a causal decoder whose last temporal kernel is 1")
         if self.linear_input and (not self.causal or self.temporal_kernels[-1] > 1):
             raise ConfigError(
                 "decoder.linear_input wants a causal decoder whose last temporal kernel is 1"
@@ -210,6 +214,8 @@ class VaeConfig:
             raise ConfigError(f"seam_step is {self.seam_step}: want 0 to 2")
         if self.cue_channels and (self.decoder is None or not self.decoder.causal):
             raise ConfigError("face_channels and hand_channels want a causal decoder")
+        if self.decoder is not None and self.decoder.flow and not self.face_channels:
+            raise ConfigError("decoder.flow wants face_channels")
         if self.seam_step and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("seam_step wants a causal decoder")
         if self.patch_basis and self.decoder is not None and not self.decoder.causal:

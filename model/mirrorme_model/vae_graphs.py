@@ -10,6 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.face_flow import bend
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_layers import fold_frames
 from mirrorme_model.video_encoder import patchify
@@ -54,21 +55,33 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decodes chunks."""
-        patches = self.vae.chunk_patches(latents.transpose(1, 2))
+        patches, flow = self.vae.draw_chunk(latents.transpose(1, 2))
         num_frames, height, width = patches.shape[2:]
         p = self.vae.config.patch_px
         # Clamped before it is moved, so that runtimes can join it with the convolution.
-        x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE).permute(0, 2, 3, 1)
-        x = x.reshape(-1, height, width, p, 3 * p).transpose(2, 3)
-        x = x.reshape(-1, num_frames, p * height, p * width, 3)
-        return x.round().to(torch.uint8)
+        x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE)
+        if flow is None:
+            x = x.permute(0, 2, 3, 1).reshape(-1, height, width, p, 3 * p).transpose(2, 3)
+            x = _to_bytes(x)
+        else:
+            x = bend(nn.functional.pixel_shuffle(x, p), fold_frames(flow))
+            # Moved as bytes, of which there are a quarter as many.
+            x = _to_bytes(x).permute(0, 2, 3, 1)
+        return x.reshape(-1, num_frames, p * height, p * width, 3)
+
+
+def _to_bytes(x: Tensor) -> Tensor:
+    return x.round().to(torch.uint8)
 
 
 @torch.no_grad()
 def _give_bytes(vae: VideoVae) -> None:
-    """Makes patches of 0 to 255, their channels in the order row, column, colour."""
+    """Makes patches of 0 to 255, their channels in the order row, column, colour; colour first
+    where frames are bent, which runtimes do colour by colour."""
     p = vae.config.patch_px
-    order = torch.arange(3 * p * p).reshape(3, p, p).permute(2, 1, 0).flatten()
+    bent = vae.config.decoder is not None and vae.config.decoder.flow
+    order = torch.arange(3 * p * p).reshape(3, p, p)
+    order = order.permute((0, 2, 1) if bent else (2, 1, 0)).flatten()
     vae.seam_step *= HALF_RANGE
     offset: Tensor | None = None
     if vae.basis is not None:

@@ -266,6 +266,27 @@ class DepthToSpace(nn.Module):
         return out
 
 
+class FaceShift(nn.Module):
+    """Scales and shifts channels by what the face code says of each frame; starts as no change."""
+
+    def __init__(self, face_channels: int, width: int, frames_per_latent: int) -> None:
+        super().__init__()
+        self.shape = (frames_per_latent, 2, width)
+        self.linear = nn.Linear(face_channels, frames_per_latent * 2 * width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, face: Tensor, num_frames: int) -> Tensor:
+        """`[B, C, f, h, w]`, or its frames folded `[B f, C, h, w]`, to the same.
+
+        The `num_frames`, f, are the last ones of `face`'s latents, `[B, F, E]`.
+        """
+        by_frame = self.linear(face).unflatten(2, self.shape).flatten(1, 2)[:, -num_frames:]
+        by_frame = by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.permute(0, 2, 3, 1)
+        scale, shift = by_frame[..., None, None].unbind(1)
+        return x * (1 + scale) + shift
+
+
 def _clip_from_channels(x: Tensor) -> Tensor:
     batch, channels, frames, height, width = x.shape
     x = x.reshape(batch, channels // 8, 2, 2, 2, frames, height, width)

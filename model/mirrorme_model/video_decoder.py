@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.face_flow import FaceFlow
 from mirrorme_model.hand_sketch import to_cells
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
@@ -23,6 +24,7 @@ from mirrorme_model.vae_config import (
 )
 from mirrorme_model.vae_layers import (
     DepthToSpace,
+    FaceShift,
     FrameConv,
     ResBlock,
     ResStage,
@@ -42,6 +44,7 @@ TIMESTEP_SCALE = 1000.0
 _SKETCHED_STAGES = (2, 3)
 """From that on whose pixels are a sketch's cells."""
 _SKETCH_WIDTH = 16
+_FLOW_WIDTH = 32
 
 
 class Cues(NamedTuple):
@@ -59,6 +62,20 @@ class Cues(NamedTuple):
 
 
 NO_CUES = Cues()
+
+
+class Drawn(NamedTuple):
+    """Frames as they are made: each square of pixels is still channels, and nothing is bent yet."""
+
+    patches: Tensor
+    """[B, 3 * p * p, T, h, w]: see `unpatchify`."""
+    flow: Tensor | None
+    """[B, 2, T, h, w]: see `FaceFlow`; None: a decoder without."""
+
+    def from_frame(self, start: int) -> Drawn:
+        """The same without the first frames."""
+        flow = None if self.flow is None else self.flow[:, :, start:]
+        return Drawn(self.patches[:, :, start:], flow)
 
 
 class VideoDecoder(nn.Module):
@@ -107,6 +124,7 @@ class VideoDecoder(nn.Module):
         self.norm_out = make_norm(c.norm)
         self.activation = make_activation(c.activation)
         self.conv_out = make_conv(width, 3 * config.patch_px**2, c.temporal_kernels[-1], padding)
+        self.flow = FaceFlow(config.face_channels, width, _FLOW_WIDTH) if c.flow else None
         self.last_time_embedder = TimestepEmbedder(2 * width) if conditioned else None
         self.last_scale_shift_table = (
             nn.Parameter(torch.randn(2, width) / width**0.5) if conditioned else None
@@ -116,33 +134,30 @@ class VideoDecoder(nn.Module):
         )
         self._init_weights()
 
-    def forward(
-        self, latents: Tensor, linear: Tensor | None = None, cues: Cues = NO_CUES
-    ) -> Tensor:
-        """Decodes a whole clip: `[B, C, 1 + k, h, w]` to `[B, 3, 1 + 8k, H, W]` in about -1 to 1.
+    def forward(self, latents: Tensor, linear: Tensor | None = None, cues: Cues = NO_CUES) -> Drawn:
+        """Decodes a whole clip: `[B, C, 1 + k, h, w]` to 1 + 8k frames in about -1 to 1.
 
         The first latent stands for one frame. A causal decoder sees it also before the clip.
-        `linear`, `cues`: as in `window_patches`, of all latents.
+        `linear`, `cues`: as in `draw_window`, of all latents.
         """
         if self.config.causal:
             before = self.config.context_latents
             window = torch.cat([*[latents[:, :, :1]] * before, latents], dim=2)
-            patches = self.window_patches(window, linear, cues=cues.repeat_first(before))
-            return unpatchify(patches[:, :, FRAMES_PER_LATENT - 1 :], self.patch_px)
+            drawn = self.draw_window(window, linear, cues=cues.repeat_first(before))
+            return drawn.from_frame(FRAMES_PER_LATENT - 1)
         x, timestep = self.conv_in(latents), self._timestep(latents)
         for block in self.up_blocks:
             x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
-        return unpatchify(self._patches(x, timestep), self.patch_px)
+        return Drawn(self.conv_out(self._features(x, timestep)), None)
 
-    def window_patches(
+    def draw_window(
         self,
         latents: Tensor,
         linear: Tensor | None = None,
         lead_frames: int = 0,
         cues: Cues = NO_CUES,
-    ) -> Tensor:
-        """A chunk, `[B, C, D + Tc + L, h, w]`, to its middle's `8 * Tc` frames, each square of
-        `patch_px` pixels still in channels (see `unpatchify`).
+    ) -> Drawn:
+        """A chunk, `[B, C, D + Tc + L, h, w]`, to its middle's `8 * Tc` frames.
 
         Args:
             latents: of the chunk and about it.
@@ -179,11 +194,17 @@ class VideoDecoder(nn.Module):
             # Counted, so that exporters need not divide by the batch.
             shown = before + frames if x.dim() == 4 else x.shape[2]
             x = block(self._told(x, index // 2, cues, shown), timestep)
-        x = self._patches(x, timestep)
+        x = self._features(x, timestep)
+        patches, flow = self.conv_out(x), None
+        if self.flow is not None and cues.face is not None:
+            flow = self.flow(x, cues.face, lead_frames + frames)
         if x.dim() == 4:
-            return unfold_frames(x, latents.shape[0])
+            batch = latents.shape[0]
+            return Drawn(
+                unfold_frames(patches, batch), None if flow is None else unfold_frames(flow, batch)
+            )
         start = 0 if c.causal else before
-        return x[:, :, start : start + lead_frames + frames]
+        return Drawn(patches[:, :, start : start + lead_frames + frames], flow)
 
     def _told(self, x: Tensor, stage: int, cues: Cues, num_frames: int) -> Tensor:
         if self.face_in is not None and cues.face is not None:
@@ -213,7 +234,7 @@ class VideoDecoder(nn.Module):
         timestep = torch.full((1,), self.config.timestep, dtype=like.dtype, device=like.device)
         return timestep * self.timestep_scale_multiplier
 
-    def _patches(self, x: Tensor, timestep: Tensor | None) -> Tensor:
+    def _features(self, x: Tensor, timestep: Tensor | None) -> Tensor:
         x = self.norm_out(x)
         if self.last_time_embedder is not None and timestep is not None:
             embedding = self.last_time_embedder(timestep).unflatten(1, (2, -1))
@@ -221,7 +242,7 @@ class VideoDecoder(nn.Module):
                 1
             )
             x = x * (1 + scale) + shift
-        return self.conv_out(self.activation(x))
+        return self.activation(x)
 
     def _init_weights(self) -> None:
         for module in self.modules():
@@ -257,27 +278,6 @@ class SketchInput(nn.Module):
         by_frame = added.unflatten(1, (self._frames, -1)).flatten(0, 1)
         by_frame = by_frame.unflatten(0, (-1, cells.shape[1] * self._frames))[:, -num_frames:]
         return x + (by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.transpose(1, 2))
-
-
-class FaceShift(nn.Module):
-    """Scales and shifts channels by what the face code says of each frame; starts as no change."""
-
-    def __init__(self, face_channels: int, width: int, frames_per_latent: int) -> None:
-        super().__init__()
-        self.shape = (frames_per_latent, 2, width)
-        self.linear = nn.Linear(face_channels, frames_per_latent * 2 * width)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor, face: Tensor, num_frames: int) -> Tensor:
-        """`[B, C, f, h, w]`, or its frames folded `[B f, C, h, w]`, to the same.
-
-        The `num_frames`, f, are the last ones of `face`'s latents, `[B, F, E]`.
-        """
-        by_frame = self.linear(face).unflatten(2, self.shape).flatten(1, 2)[:, -num_frames:]
-        by_frame = by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.permute(0, 2, 3, 1)
-        scale, shift = by_frame[..., None, None].unbind(1)
-        return x * (1 + scale) + shift
 
 
 def unpatchify(x: Tensor, patch_px: int) -> Tensor:

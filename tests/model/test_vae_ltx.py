@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLLTXVideo
 from mirrorme_model.ltx_keys import UNUSED_SINGLE_FILE_KEYS, vae_keys
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_presets import ltx_vae_config
+from mirrorme_model.video_decoder import unpatchify
 
 from tests.model.published_files import diffusers_vae
 
@@ -52,7 +53,7 @@ def test_decoder_parity(pair: tuple[VideoVae, AutoencoderKLLTXVideo], num_latent
     ours, theirs = pair
     latents = torch.randn(1, 128, num_latents, 3, 2)
     expected = theirs.decode(latents, torch.tensor([0.05])).sample
-    frames = ours.decoder(latents)
+    frames = unpatchify(ours.decoder(latents).patches, LTX.patch_px)
     assert frames.shape == expected.shape == (1, 3, 8 * num_latents - 7, 96, 64)
     assert (frames - expected).abs().max() <= TOLERANCE
     assert frames.std() > 1e-2
@@ -63,7 +64,8 @@ def test_timestep_matters(pair: tuple[VideoVae, AutoencoderKLLTXVideo]) -> None:
     ours, theirs = pair
     latents = torch.randn(1, 128, 2, 2, 2)
     other = theirs.decode(latents, torch.tensor([0.5])).sample
-    assert (ours.decoder(latents) - other).abs().max() > 10 * TOLERANCE
+    frames = unpatchify(ours.decoder(latents).patches, LTX.patch_px)
+    assert (frames - other).abs().max() > 10 * TOLERANCE
 
 
 def test_full_size_has_the_shapes_of_diffusers() -> None:
