@@ -16,6 +16,7 @@ FLOW_UNIT_PX = 4.0
 """Pixels of a frame that count as 1."""
 FLOW_SEAM_STEP = 0.25
 """As `VaeConfig.seam_step`, of the flow: a pixel of it is spread."""
+_CODE_GAIN = 0.1
 
 
 class FaceFlow(nn.Module):
@@ -27,6 +28,8 @@ class FaceFlow(nn.Module):
         self.face = FaceShift(face_channels, hidden_width, FRAMES_PER_LATENT)
         self.output = FrameConv(hidden_width, 2)
         init_conv(self.hidden, 2**0.5)
+        # Not zero as well, or code and output would wait for each other.
+        nn.init.normal_(self.face.linear.weight, std=_CODE_GAIN)
         for values in self.output.parameters():
             nn.init.zeros_(values)
 

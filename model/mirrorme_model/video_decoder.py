@@ -280,6 +280,11 @@ class SketchInput(nn.Module):
         return x + (by_frame.flatten(0, 1) if x.dim() == 4 else by_frame.transpose(1, 2))
 
 
+def reads_face(name: str) -> bool:
+    """Whether a weight of this name is of a layer that reads face codes."""
+    return not {"face_in", "flow"}.isdisjoint(name.split("."))
+
+
 def unpatchify(x: Tensor, patch_px: int) -> Tensor:
     """`[B, 3 * p * p, F, H, W]` to `[B, 3, F, p * H, p * W]`; the inverse of `patchify`."""
     p = patch_px

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,27 @@ def test_stage_decoder_trains_the_decoder_alone(data: Path, start: Path, tmp_pat
     new = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").model.state_dict()
     moved = {name for name, weight in new.items() if not torch.equal(weight, old[name])}
     assert moved and all(name.startswith("vae.decoder.") for name in moved)
+
+
+def test_layers_that_read_the_face_code_may_learn_faster(
+    data: Path, start: Path, tmp_path: Path
+) -> None:
+    tiny = resources.files("mirrorme_training").joinpath("recipes", "tiny.toml").read_text()
+    stage = tiny.index("[decoder]")
+    recipe = tmp_path / "faster.toml"
+    recipe.write_text(tiny[:stage] + tiny[stage:].replace("optim = {", "optim = { face_rate = 5,"))
+    old = load_checkpoint(start).model.state_dict()
+    moves: dict[str, dict[str, float]] = {}
+    for name in ("tiny", str(recipe)):
+        folder = tmp_path / f"run-{Path(name).stem}"
+        train("decoder", data, folder, init=start, steps=1, recipe=name)
+        new = load_checkpoint(folder / "checkpoint.safetensors").model.state_dict()
+        moves[name] = {key: float((new[key] - old[key]).abs().max()) for key in old}
+    ratios = {key: moves[str(recipe)][key] / moved for key, moved in moves["tiny"].items() if moved}
+    faces = {key for key in ratios if ".face_in." in key or ".flow." in key}
+    assert faces and ratios.keys() - faces
+    for key, ratio in ratios.items():
+        assert ratio == pytest.approx(5 if key in faces else 1, rel=0.1), key
 
 
 def test_stage_decoder_adds_hands_to_weights_with_a_face_code(data: Path, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_shipped_recipes_name_every_stage(name: str) -> None:
         "demo-decoder": ("vae",),
         "demo-voices": ("speech",),
         "demo-details": ("decoder",),
+        "demo-controls": ("decoder",),
     }
     for stage in some.get(name, STAGES):
         load_recipe(name, stage)

@@ -8,6 +8,7 @@ process makes them. The first process writes all files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Literal
 import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import Provenance
+from mirrorme_model.video_decoder import reads_face
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -143,9 +145,9 @@ class Trainer:
     def _train_step(self) -> dict[str, Tensor]:
         for group in self._optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(self._learning_rate)
+                group["lr"].fill_(self._learning_rate * group["rate"])
             else:
-                group["lr"] = self._learning_rate
+                group["lr"] = self._learning_rate * group["rate"]
         self._stage.advance(self._step)
         self._seed(self._parts.own[0])
         kind = None if self._graphs is None else self._stage.kind(self._step)
@@ -297,17 +299,22 @@ def _optimizer(
     weights: dict[str, nn.Parameter], config: OptimConfig, *, recorded: bool
 ) -> torch.optim.AdamW:
     """`recorded`: the learning rate is read where the steps are, on the device."""
-    matrices = [p for p in weights.values() if p.dim() >= 2]
-    others = [p for p in weights.values() if p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
     device = next(iter(weights.values())).device
-    rate = config.learning_rate
+    groups: list[dict[str, object]] = []
+    for faces, matrices in itertools.product((False, True), (True, False)):
+        some = [
+            weight
+            for name, weight in weights.items()
+            if reads_face(name) == faces and (weight.dim() >= 2) == matrices
+        ]
+        if some:
+            decay = config.weight_decay if matrices else 0.0
+            share = config.face_rate if faces else 1.0
+            rate = config.learning_rate * share
+            lr = torch.tensor(rate, device=device) if recorded else rate
+            groups.append({"params": some, "weight_decay": decay, "rate": share, "lr": lr})
     return torch.optim.AdamW(
         groups,
-        lr=torch.tensor(rate, device=device) if recorded else rate,
         betas=(0.9, config.beta2),
         fused=device.type == "cuda",
         capturable=recorded,
