@@ -62,16 +62,10 @@ class DecoderGraph(nn.Module):
         x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE)
         if flow is None:
             x = x.permute(0, 2, 3, 1).reshape(-1, height, width, p, 3 * p).transpose(2, 3)
-            x = _to_bytes(x)
         else:
-            x = bend(nn.functional.pixel_shuffle(x, p), fold_frames(flow))
-            # Moved as bytes, of which there are a quarter as many.
-            x = _to_bytes(x).permute(0, 2, 3, 1)
-        return x.reshape(-1, num_frames, p * height, p * width, 3)
-
-
-def _to_bytes(x: Tensor) -> Tensor:
-    return x.round().to(torch.uint8)
+            x = bend(nn.functional.pixel_shuffle(x, p), fold_frames(flow)).permute(0, 2, 3, 1)
+        x = x.reshape(-1, num_frames, p * height, p * width, 3)
+        return x.round().to(torch.uint8)
 
 
 @torch.no_grad()

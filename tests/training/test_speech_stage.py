@@ -56,9 +56,9 @@ def test_opening_is_the_one_that_is_rendered() -> None:
     torch.testing.assert_close(said / said.max(), shown / shown.max(), atol=0.02, rtol=0)
 
 
-def strayed_after_training(data: Path, keep_tokens: float) -> float:
+def strayed_after_training(data: Path, keep_tokens: float, model_seed: int) -> float:
     """How far tokens have come from where they began."""
-    model = AvatarModel.random(preset("tiny"), 0, zero_adapters=True)
+    model = AvatarModel.random(preset("tiny"), model_seed, zero_adapters=True)
     store = ClipStore(data)
     config = SpeechStageConfig(batch=4, keep_tokens=keep_tokens)
     stage = SpeechStage(model, config, store, 0)
@@ -78,7 +78,12 @@ def strayed_after_training(data: Path, keep_tokens: float) -> float:
 
 
 def test_kept_tokens_stay_what_a_denoiser_knows(data: Path) -> None:
-    assert strayed_after_training(data, 10.0) < 0.5 * strayed_after_training(data, 0.0)
+    # Some models stray much farther than others in so few steps, kept or not.
+    kept, free = (
+        sum(strayed_after_training(data, keep_tokens, seed) for seed in range(4))
+        for keep_tokens in (10.0, 0.0)
+    )
+    assert kept < 0.5 * free
 
 
 def test_tokens_of_no_checkpoint_cannot_be_kept(data: Path, tmp_path: Path) -> None:
