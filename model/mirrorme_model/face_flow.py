@@ -1,7 +1,7 @@
 """Frames bent by what the face code says: brows, lips and lids are moved, not drawn anew.
 
-How far a raised brow moves is nearly the same for all faces, and what is moved keeps its colours
-and its sharpness; so it is learned from far fewer people than drawing is.
+How far a raised brow moves is much the same for all faces, and what is moved keeps its colours and
+its sharpness: less to learn than how to draw each face anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ FLOW_UNIT_PX = 4.0
 FLOW_SEAM_STEP = 0.25
 """As `VaeConfig.seam_step`, of the flow: a pixel of it is spread."""
 _CODE_GAIN = 0.1
+"""Of the first weights that read the code."""
 
 
 class FaceFlow(nn.Module):

@@ -30,7 +30,7 @@ from mirrorme_training.recipe import (
     with_newer_settings,
 )
 from mirrorme_training.run_log import read_log
-from mirrorme_training.run_state import RunError
+from mirrorme_training.run_state import STATE_NAME, RunError
 from mirrorme_training.stage import Stage
 from mirrorme_training.vae_stage import VaeStage
 
@@ -54,6 +54,17 @@ def test_resumed_run_equals_unbroken_run(
     assert broken == whole
     checkpoints = [load_checkpoint(f / "checkpoint.safetensors") for f in (whole_folder, parts)]
     assert checkpoints[0].model.weights_sha256() == checkpoints[1].model.weights_sha256()
+
+
+def test_run_from_before_there_were_rates_goes_on(data: Path, tmp_path: Path) -> None:
+    whole = train("vae", data, tmp_path / "whole", steps=3)
+    train("vae", data, tmp_path / "old", steps=3, call_steps=1)
+    path = tmp_path / "old" / STATE_NAME
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        del group["rate"]
+    torch.save(state, path)
+    assert train("vae", data, tmp_path / "old", steps=3, resume=True) == whole
 
 
 def test_people_who_are_not_trained_on_are_watched(data: Path, start: Path, tmp_path: Path) -> None:

@@ -98,10 +98,12 @@ class Trainer:
                 weight.copy_(state.weights[name])
             for name, average in self._averages.items():
                 average.copy_(state.averages[name])
-        fresh = [(group["lr"], group["capturable"]) for group in self._optimizer.param_groups]
+        # Not the state's: runs begun before there were rates have none.
+        kept = ("lr", "capturable", "rate")
+        fresh = [{name: group[name] for name in kept} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state.optimizer)
-        for group, (rate, capturable) in zip(self._optimizer.param_groups, fresh, strict=True):
-            group["lr"], group["capturable"] = rate, capturable
+        for group, settings in zip(self._optimizer.param_groups, fresh, strict=True):
+            group.update(settings)
         self._step, self._minutes_before = state.step, state.minutes
         return True
 
@@ -305,7 +307,8 @@ def _optimizer(
         some = [
             weight
             for name, weight in weights.items()
-            if reads_face(name) == faces and (weight.dim() >= 2) == matrices
+            if (config.face_rate != 1 and reads_face(name)) == faces
+            and (weight.dim() >= 2) == matrices
         ]
         if some:
             decay = config.weight_decay if matrices else 0.0
