@@ -186,6 +186,25 @@ class ControlsConfig:
 
 
 @dataclass(frozen=True)
+class LipsConfig:
+    """By how much further than heard lips close in what the decoder is told.
+
+    A decoder that has not learned enough draws lips that close for a frame or two as if they only
+    came nearer. Set by `publish`; training sees none of it.
+    """
+
+    overshoot: float = 0.0
+    """Lips that are closer than about them in time are so many times more so."""
+    closer_ratio: float = 0.0
+    """Taken off the opening over the mouth's width, always."""
+
+    def __post_init__(self) -> None:
+        """Checks what the type of each field cannot."""
+        if self.overshoot < 0 or self.closer_ratio < 0:
+            raise ConfigError("lips.overshoot and lips.closer_ratio must be at least 0")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model, whole."""
 
@@ -205,6 +224,7 @@ class ModelConfig:
     sigmas: tuple[float, ...]
     """Noise levels of the sampler's steps, from 1 down to 0; one more than there are steps."""
     vae: VaeConfig
+    lips: LipsConfig = LipsConfig()
 
     def __post_init__(self) -> None:
         """Checks settings that depend on each other."""
@@ -267,3 +287,8 @@ class ModelConfig:
 def face_channels(num_controls: int) -> int:
     """E: channels of a face code."""
     return FRAMES_PER_LATENT + len(CODED_FRAMES) * num_controls
+
+
+def coded_channels(control: int, num_controls: int) -> list[int]:
+    """Where a face code holds one control, by its place in the config."""
+    return [FRAMES_PER_LATENT + k * num_controls + control for k in range(len(CODED_FRAMES))]

@@ -194,12 +194,13 @@ class Denoiser(nn.Module):
         latents."""
         code = sketch = None
         if self.face_code is not None:
-            code = self.face_code(
+            made = self.face_code(
                 conditions.audio_tokens,
                 conditions.expression,
                 conditions.controls,
                 conditions.control_weights,
             )
+            code = self.face_code.told(made)
         if self.hand_sketch is not None:
             sketch = self.hand_sketch(conditions.hand_keypoints)
         return join_cues(latents, code, sketch)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.config import CODED_FRAMES, ModelConfig, face_channels
+from mirrorme_model.config import CODED_FRAMES, LipsConfig, ModelConfig, face_channels
 from mirrorme_model.controls import ControlEmbedding
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 
 OPENING_UNIT = 0.1
 """Opening over the mouth's width that counts as 1."""
+_ABOUT_FRAMES = 2
+"""Before and after a frame: those that tell whether its lips close."""
 
 
 class FaceCode(nn.Module):
@@ -31,6 +33,7 @@ class FaceCode(nn.Module):
         controls = config.controls
         reach = ControlEmbedding.reach(controls)
         self.register_buffer("scale", 1 / reach, persistent=False)
+        self._lips = config.lips
         self._num_speech_tokens = config.audio.num_speech_tokens
         speech = config.audio.num_speech_tokens * config.audio.token_width
         features = 2 * FRAMES_PER_LATENT * len(controls.controls)
@@ -65,6 +68,18 @@ class FaceCode(nn.Module):
         opening, guessed = code.split([FRAMES_PER_LATENT, code.shape[-1] - FRAMES_PER_LATENT], -1)
         known = 1 - sampled(weights)
         return torch.cat((opening, sampled(given) + known * guessed), dim=-1)
+
+    def told(self, code: Tensor) -> Tensor:
+        """What a decoder is told of a code that was made, `[B, F, E]`: see `LipsConfig`."""
+        if self._lips == LipsConfig():
+            return code
+        opening, rest = code.split([FRAMES_PER_LATENT, code.shape[-1] - FRAMES_PER_LATENT], -1)
+        ends = [opening[..., :1]] * _ABOUT_FRAMES, [opening[..., -1:]] * _ABOUT_FRAMES
+        padded = torch.cat([*ends[0], opening, *ends[1]], dim=-1)
+        spans = [padded[..., k : k + FRAMES_PER_LATENT] for k in range(2 * _ABOUT_FRAMES + 1)]
+        closing = (opening - torch.stack(spans).mean(dim=0)).clamp(max=0)
+        closed = opening + self._lips.overshoot * closing - self._lips.closer_ratio / OPENING_UNIT
+        return torch.cat((closed, rest), dim=-1)
 
     def truth(self, opening: Tensor, controls: Tensor) -> Tensor:
         """The code of what is known: opening ratio `[B, 8·F]` and controls `[B, 8·F, controls]`, in

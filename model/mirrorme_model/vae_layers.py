@@ -286,6 +286,11 @@ class FaceShift(nn.Module):
         scale, shift = by_frame[..., None, None].unbind(1)
         return x * (1 + scale) + shift
 
+    @torch.no_grad()
+    def amplify(self, channels: list[int], gain: float) -> None:
+        """Takes some of the face code's channels for `gain` times as much."""
+        self.linear.weight[:, channels] *= gain
+
 
 def _clip_from_channels(x: Tensor) -> Tensor:
     batch, channels, frames, height, width = x.shape

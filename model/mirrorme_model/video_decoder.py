@@ -206,6 +206,12 @@ class VideoDecoder(nn.Module):
         start = 0 if c.causal else before
         return Drawn(patches[:, :, start : start + lead_frames + frames], flow)
 
+    def amplify_face(self, channels: list[int], gain: float) -> None:
+        """Takes what some of the face code's channels tell for `gain` times as much, everywhere."""
+        for layer in self.modules():
+            if isinstance(layer, FaceShift):
+                layer.amplify(channels, gain)
+
     def _told(self, x: Tensor, stage: int, cues: Cues, num_frames: int) -> Tensor:
         if self.face_in is not None and cues.face is not None:
             x = self.face_in[stage](x, cues.face, num_frames)

@@ -38,3 +38,16 @@ def speech(num_samples: int, batch: int = 1, seed: int = 0) -> Tensor:
     """[batch, num_samples]: noise with a loudness that comes and goes."""
     noise = torch.randn(batch, num_samples, generator=torch.Generator().manual_seed(seed))
     return 0.2 * noise * torch.sin(torch.arange(num_samples) / 2500).abs()
+
+
+def without_cues(face_channels: int = 0) -> ModelConfig:
+    """Preset tiny as it was before its decoder was told of faces, or of hands."""
+    config = preset("tiny")
+    vae = dataclasses.replace(
+        config.vae,
+        latent_channels=config.vae.picture_channels + face_channels,
+        face_channels=face_channels,
+        hand_channels=0,
+        decoder=config.vae.decoder and dataclasses.replace(config.vae.decoder, flow=False),
+    )
+    return dataclasses.replace(config, vae=vae)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.config import CODED_FRAMES, ModelConfig
+from mirrorme_model.config import CODED_FRAMES, LipsConfig, ModelConfig
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.face_code import FaceCode
 from mirrorme_model.graphs import DenoiserGraph, IdentityEncoderGraph
@@ -116,6 +117,52 @@ def test_the_decoder_hears_the_code(tiny: AvatarModel) -> None:
     before = tiny.vae.decode_chunk(window)
     window[:, tiny.config.vae.picture_channels, -1] += 1.0
     assert not torch.allclose(tiny.vae.decode_chunk(window), before)
+
+
+@torch.no_grad()
+def test_lips_that_close_are_told_to_close_further(tiny: AvatarModel) -> None:
+    lips = LipsConfig(overshoot=2.0, closer_ratio=0.03)
+    further = FaceCode(dataclasses.replace(tiny.config, lips=lips))
+    made = torch.rand(1, 2, tiny.config.vae.face_channels)
+    opening = torch.tensor([[2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 2.0, 2.0], [0.0] * 8])
+    made[0, :, :8] = opening
+    told = further.told(made)
+    assert torch.equal(told[..., 8:], made[..., 8:]), "no control is"
+    # Between 1 and the mean of five, 1.8, lie 0.8.
+    torch.testing.assert_close(told[0, 0, 3], torch.tensor(1.0 - 2 * 0.8 - 0.3))
+    others = [0, 1, 2, 4, 5, 6, 7]
+    torch.testing.assert_close(told[0, 0, others], opening[0, others] - 0.3)
+    torch.testing.assert_close(told[0, 1, :8], opening[1] - 0.3)
+
+
+@torch.no_grad()
+def test_what_the_engine_tells_of_lips_is_what_training_makes_and_more(tiny: AvatarModel) -> None:
+    lips = LipsConfig(closer_ratio=0.05)
+    further = AvatarModel.random(dataclasses.replace(tiny.config, lips=lips), 0)
+    further.load_state_dict(tiny.state_dict())
+    noise, conditions = example(tiny.denoiser)
+    as_made, told = (m.denoiser.with_cues(noise, conditions) for m in (tiny, further))
+    channels = tiny.config.vae.picture_channels
+    taken_off = torch.zeros_like(as_made)
+    taken_off[:, :, channels : channels + 8] = 0.5
+    torch.testing.assert_close(told, as_made - taken_off)
+    ours, theirs = tiny.denoiser.face_code, further.denoiser.face_code
+    assert ours is not None and theirs is not None
+    given = (conditions.audio_tokens, conditions.expression)
+    asked = (conditions.controls, conditions.control_weights)
+    assert torch.equal(ours(*given, *asked), theirs(*given, *asked))
+
+
+def test_lips_do_not_open_instead() -> None:
+    with pytest.raises(ConfigError, match="at least 0"):
+        LipsConfig(overshoot=-1.0)
+
+
+def test_checkpoints_from_before_lips_are_told_as_heard() -> None:
+    config = preset("tiny")
+    document = json.loads(config.to_json())
+    del document["lips"]
+    assert ModelConfig.from_json(json.dumps(document)) == config
 
 
 def test_channels_must_be_those_of_the_controls() -> None:

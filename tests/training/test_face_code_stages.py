@@ -10,7 +10,6 @@ import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
-from mirrorme_model.config import ModelConfig
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_casting import PaintedOnDemand, to_video
 from mirrorme_training.clip_store import ClipStore
@@ -27,20 +26,8 @@ from mirrorme_training.recipe import (
     load_recipe,
 )
 
+from tests.model.small_models import without_cues
 from tests.training.training_runs import train
-
-
-def without_cues(face_channels: int = 0) -> ModelConfig:
-    """Preset tiny as it was before its decoder was told of faces, or of hands."""
-    config = preset("tiny")
-    vae = dataclasses.replace(
-        config.vae,
-        latent_channels=config.vae.picture_channels + face_channels,
-        face_channels=face_channels,
-        hand_channels=0,
-        decoder=config.vae.decoder and dataclasses.replace(config.vae.decoder, flow=False),
-    )
-    return dataclasses.replace(config, vae=vae)
 
 
 def decoder_stage(model: AvatarModel, data: Path, **settings: object) -> DecoderStage:

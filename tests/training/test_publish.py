@@ -10,10 +10,14 @@ import torch
 from click.testing import CliRunner
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.config import LipsConfig
 from mirrorme_model.errors import CheckpointError
 from mirrorme_model.presets import preset
 from mirrorme_training.cli import main
 from mirrorme_training.publish import Blend, publish
+from torch import nn
+
+from tests.model.small_models import without_cues
 
 
 @pytest.fixture
@@ -64,6 +68,49 @@ def test_controls_are_amplified_and_the_card_says_so(whole: AvatarModel, tmp_pat
         torch.testing.assert_close(after[..., place], wanted, atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="no control is named 'wink'"):
         publish(hands, tmp_path / "refused.safetensors", control_gains={"wink": 2.0})
+
+
+def test_what_the_decoder_is_told_is_amplified(whole: AvatarModel, tmp_path: Path) -> None:
+    decoder = whole.vae.decoder
+    assert decoder is not None and decoder.flow is not None and decoder.face_in is not None
+    nn.init.normal_(decoder.face_in[0].linear.weight)
+    told = saved(whole, tmp_path / "told.safetensors", "decoder")
+    publish(told, tmp_path / "shipped.safetensors", told_gains={"browDown": 4.0})
+    shipped = load_checkpoint(tmp_path / "shipped.safetensors")
+    assert shipped.provenance["told_gains"] == {"browDownLeft": 4.0, "browDownRight": 4.0}
+    names = [control.name for control in whole.config.controls.controls]
+    code = torch.zeros(1, 1, whole.vae.config.face_channels)
+    code[..., 8:].unflatten(-1, (2, -1))[..., names.index("browDownLeft")] = 0.25
+    code[..., 8:].unflatten(-1, (2, -1))[..., names.index("jawOpen")] = 0.5
+    louder = code.clone()
+    louder[..., 8:].unflatten(-1, (2, -1))[..., names.index("browDownLeft")] = 1.0
+    theirs = shipped.model.vae.decoder
+    assert theirs is not None and theirs.flow is not None and theirs.face_in is not None
+    for ours, amplified in [
+        (decoder.face_in[0], theirs.face_in[0]),
+        (decoder.flow.face, theirs.flow.face),
+    ]:
+        wanted, got = ours.linear(louder), amplified.linear(code)
+        torch.testing.assert_close(got, wanted, atol=1e-2, rtol=1e-2)
+    untold = saved(AvatarModel.random(without_cues(), 0), tmp_path / "untold.safetensors", "hands")
+    with pytest.raises(ValueError, match="no decoder that is told"):
+        publish(untold, tmp_path / "refused.safetensors", told_gains={"browDown": 4.0})
+
+
+def test_lips_are_told_to_close_further(whole: AvatarModel, tmp_path: Path) -> None:
+    hands = saved(whole, tmp_path / "hands.safetensors", "hands")
+    output = tmp_path / "shipped.safetensors"
+    arguments = ["publish", str(hands), "-o", str(output)]
+    result = CliRunner().invoke(main, [*arguments, "--lips", "2", "0.03"])
+    assert not result.exit_code, result.output
+    shipped = load_checkpoint(output).model
+    assert shipped.config == dataclasses.replace(whole.config, lips=LipsConfig(2.0, 0.03))
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(shipped.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
+    again = tmp_path / "again.safetensors"
+    publish(output, again)
+    assert load_checkpoint(again).model.config == shipped.config, "left as they are"
+    assert CliRunner().invoke(main, [*arguments, "--lips", "-2", "0.03"]).exit_code
 
 
 def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path) -> None:

@@ -123,6 +123,22 @@ def preview(
     "NAME may be how several begin: eyeBlink=2. Any number of times.",
 )
 @click.option(
+    "--told-gain",
+    "told_gains",
+    type=_GainType(),
+    multiple=True,
+    metavar="NAME=GAIN",
+    help="As --control-gain, of what the decoder is told, for one that draws less than that.",
+)
+@click.option(
+    "--lips",
+    type=(click.FloatRange(min=0), click.FloatRange(min=0)),
+    metavar="OVERSHOOT CLOSER",
+    help="Tell the decoder that lips close further than heard, for one that draws short closings "
+    "open: OVERSHOOT times further where they close, and by CLOSER of the mouth's width always. "
+    "Else as CHECKPOINT has it.",
+)
+@click.option(
     "--blend",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint of another run from the same start: the weights become a mean of both.",
@@ -136,18 +152,21 @@ def preview(
 )
 def publish(
     checkpoint: Path, output: Path, decoder: Path | None,
-    control_gains: tuple[tuple[str, float], ...],
+    control_gains: tuple[tuple[str, float], ...], told_gains: tuple[tuple[str, float], ...],
+    lips: tuple[float, float] | None,
     blend: Path | None, blend_share: float,
 ) -> None:  # fmt: skip
     """Write a CHECKPOINT in half precision, as it is shipped."""
+    from mirrorme_model.config import LipsConfig
     from mirrorme_model.errors import CheckpointError
 
     from mirrorme_training.publish import Blend
     from mirrorme_training.publish import publish as write
 
+    closing = None if lips is None else LipsConfig(*lips)
     mixed = None if blend is None else Blend(blend, blend_share)
     try:
-        write(checkpoint, output, decoder, dict(control_gains), mixed)
+        write(checkpoint, output, decoder, dict(control_gains), dict(told_gains), closing, mixed)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

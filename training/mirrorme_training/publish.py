@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.config import LipsConfig, coded_channels
 from mirrorme_model.errors import CheckpointError
 
 _DECODER = "decoder."
@@ -28,6 +30,8 @@ def publish(
     output: Path,
     decoder: Path | None = None,
     control_gains: Mapping[str, float] | None = None,
+    told_gains: Mapping[str, float] | None = None,
+    lips: LipsConfig | None = None,
     blend: Blend | None = None,
 ) -> None:
     """Writes `checkpoint` to `output`.
@@ -37,12 +41,15 @@ def publish(
             same latents and trained the decoder alone.
         control_gains: of `ControlEmbedding.amplify`, for weights that do less than they are asked;
             by the name of a control, or by how the names of several begin.
+        told_gains: by the same names, of `VideoDecoder.amplify_face`, for a decoder that draws less
+            of a control than it is told.
+        lips: by how much further lips close in what the decoder is told; None: as before.
         blend: weights that are mixed in.
 
     Raises:
         CheckpointError: a file cannot be read or written, `decoder` has other latents, or `blend`
             is of another model.
-        ValueError: no control is named so.
+        ValueError: no control is named so, or the decoder is told none.
     """
     held = load_checkpoint(checkpoint)
     provenance = held.provenance
@@ -65,29 +72,44 @@ def publish(
             )
         held.model.vae.load_state_dict(theirs)
         provenance = {**provenance, "decoder": other.provenance}
+    names = [control.name for control in held.model.config.controls.controls]
     if control_gains:
-        provenance = {**provenance, "control_gains": _amplify(held.model, control_gains)}
+        gains = _by_control(names, control_gains)
+        for name, gain in gains.items():
+            held.model.denoiser.control_embedding.amplify(names.index(name), gain)
+        provenance = {**provenance, "control_gains": gains}
+    if told_gains:
+        told = held.model.vae.decoder
+        if told is None or not held.model.vae.config.face_channels:
+            raise ValueError(f"{checkpoint} has no decoder that is told controls")
+        gains = _by_control(names, told_gains)
+        for name, gain in gains.items():
+            told.amplify_face(coded_channels(names.index(name), len(names)), gain)
+        provenance = {**provenance, "told_gains": gains}
+    model = held.model if lips is None else _with_lips(held.model, lips)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(
-            output, held.model, trained=held.trained, provenance=provenance, dtype="float16"
-        )
+        save_checkpoint(output, model, trained=held.trained, provenance=provenance, dtype="float16")
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error}") from error
 
 
-def _amplify(model: AvatarModel, gains: Mapping[str, float]) -> dict[str, float]:
-    """Returns the gain of each control that has one."""
-    names = [control.name for control in model.config.controls.controls]
-    amplified: dict[str, float] = {}
+def _with_lips(model: AvatarModel, lips: LipsConfig) -> AvatarModel:
+    made = AvatarModel.random(dataclasses.replace(model.config, lips=lips), 0)
+    made.load_state_dict(model.state_dict())
+    return made
+
+
+def _by_control(names: Sequence[str], gains: Mapping[str, float]) -> dict[str, float]:
+    """The gain of each control that has one."""
+    spelled_out: dict[str, float] = {}
     for start, gain in gains.items():
         meant = [name for name in names if name.startswith(start)]
         if not meant:
             raise ValueError(f"no control is named {start!r}: want one of {', '.join(names)}")
         for name in meant:
-            model.denoiser.control_embedding.amplify(names.index(name), gain)
-            amplified[name] = gain * amplified.get(name, 1.0)
-    return amplified
+            spelled_out[name] = gain * spelled_out.get(name, 1.0)
+    return spelled_out
 
 
 @torch.no_grad()

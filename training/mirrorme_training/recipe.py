@@ -117,6 +117,8 @@ class VaeStageConfig:
     edge_weight: float = 0.5
     movement_weight: float = 0.0
     """Of the error of what changes from frame to frame: 0 lets pictures jump between latents."""
+    deviation_weight: float = 0.0
+    """Of the squared error of how frames differ from their mean over the clip."""
     square_weight: float = 0.5
     """Of the squared error, which PSNR measures."""
     face_weight: float = 1.0
@@ -269,6 +271,9 @@ class DecoderStageConfig:
     """What mouths count there more than the rest."""
     edge_weight: float = 0.1
     movement_weight: float = 0.3
+    deviation_weight: float = 0.0
+    """Of the squared error of how frames differ from their mean over the clip: what makes small
+    movements worth learning where the face itself stands wrong by more."""
     square_weight: float = 4.0
     face_weight: float = 1.0
     mouth_weight: float = 6.0
