@@ -10,7 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.config import CODED_FRAMES, LipsConfig, ModelConfig, face_channels
+from mirrorme_model.config import (
+    CODED_FRAMES,
+    LipsConfig,
+    ModelConfig,
+    coded_channels,
+    face_channels,
+)
 from mirrorme_model.controls import ControlEmbedding
 from mirrorme_model.vae_config import FRAMES_PER_LATENT
 
@@ -80,6 +86,13 @@ class FaceCode(nn.Module):
         closing = (opening - torch.stack(spans).mean(dim=0)).clamp(max=0)
         closed = opening + self._lips.overshoot * closing - self._lips.closer_ratio / OPENING_UNIT
         return torch.cat((closed, rest), dim=-1)
+
+    @torch.no_grad()
+    def stop_guessing(self, control: int) -> None:
+        """Has one control, by its place in the config, at rest wherever it is not asked for."""
+        rows = coded_channels(control, len(self.scale))
+        self.output.weight[rows] = 0
+        self.output.bias[rows] = 0
 
     def truth(self, opening: Tensor, controls: Tensor) -> Tensor:
         """The code of what is known: opening ratio `[B, 8·F]` and controls `[B, 8·F, controls]`, in

@@ -17,7 +17,7 @@ from mirrorme_training.cli import main
 from mirrorme_training.publish import Blend, publish
 from torch import nn
 
-from tests.model.small_models import without_cues
+from tests.model.small_models import example, without_cues
 
 
 @pytest.fixture
@@ -95,6 +95,29 @@ def test_what_the_decoder_is_told_is_amplified(whole: AvatarModel, tmp_path: Pat
     untold = saved(AvatarModel.random(without_cues(), 0), tmp_path / "untold.safetensors", "hands")
     with pytest.raises(ValueError, match="no decoder that is told"):
         publish(untold, tmp_path / "refused.safetensors", told_gains={"browDown": 4.0})
+
+
+@torch.no_grad()
+def test_what_is_not_asked_is_not_guessed(whole: AvatarModel, tmp_path: Path) -> None:
+    path = saved(whole, tmp_path / "code.safetensors", "code")
+    publish(path, tmp_path / "shipped.safetensors", unguessed=["head", "browInnerUp"])
+    shipped = load_checkpoint(tmp_path / "shipped.safetensors")
+    still = ["browInnerUp", "head_yaw", "head_pitch", "head_roll"]
+    assert sorted(shipped.provenance["unguessed"]) == sorted(still)
+    names = [control.name for control in whole.config.controls.controls]
+    places = [names.index(name) for name in still]
+    code = shipped.model.denoiser.face_code
+    assert code is not None
+    _, conditions = example(whole.denoiser, batch=1)
+    given = conditions.audio_tokens, conditions.expression
+    values = torch.full((1, 8, len(names)), 0.5)
+    unasked = code(*given, values, torch.zeros_like(values))[0, 0, 8:].unflatten(0, (2, -1))
+    assert not unasked[:, places].any()
+    assert unasked[:, [n for n in range(len(names)) if n not in places]].all()
+    asked = code(*given, values, torch.ones_like(values))[0, 0, 8:].unflatten(0, (2, -1))
+    torch.testing.assert_close(asked, (0.5 * code.scale).expand(2, -1))
+    with pytest.raises(ValueError, match="no control is named 'wink'"):
+        publish(path, tmp_path / "refused.safetensors", unguessed=["wink"])
 
 
 def test_lips_are_told_to_close_further(whole: AvatarModel, tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def preview(
     help="As --control-gain, of what the decoder is told, for one that draws less than that.",
 )
 @click.option(
+    "--unguessed",
+    multiple=True,
+    metavar="NAME",
+    help="Tell the decoder of this control only what is asked, else rest, and not what speech lets "
+    "guess; NAME as above. Any number of times.",
+)
+@click.option(
     "--lips",
     type=(click.FloatRange(min=0), click.FloatRange(min=0)),
     metavar="OVERSHOOT CLOSER",
@@ -153,7 +160,7 @@ def preview(
 def publish(
     checkpoint: Path, output: Path, decoder: Path | None,
     control_gains: tuple[tuple[str, float], ...], told_gains: tuple[tuple[str, float], ...],
-    lips: tuple[float, float] | None,
+    unguessed: tuple[str, ...], lips: tuple[float, float] | None,
     blend: Path | None, blend_share: float,
 ) -> None:  # fmt: skip
     """Write a CHECKPOINT in half precision, as it is shipped."""
@@ -166,7 +173,16 @@ def publish(
     closing = None if lips is None else LipsConfig(*lips)
     mixed = None if blend is None else Blend(blend, blend_share)
     try:
-        write(checkpoint, output, decoder, dict(control_gains), dict(told_gains), closing, mixed)
+        write(
+            checkpoint,
+            output,
+            decoder,
+            dict(control_gains),
+            dict(told_gains),
+            unguessed,
+            closing,
+            mixed,
+        )
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

@@ -31,6 +31,7 @@ def publish(
     decoder: Path | None = None,
     control_gains: Mapping[str, float] | None = None,
     told_gains: Mapping[str, float] | None = None,
+    unguessed: Sequence[str] = (),
     lips: LipsConfig | None = None,
     blend: Blend | None = None,
 ) -> None:
@@ -43,6 +44,7 @@ def publish(
             by the name of a control, or by how the names of several begin.
         told_gains: by the same names, of `VideoDecoder.amplify_face`, for a decoder that draws less
             of a control than it is told.
+        unguessed: by the same names, controls of which the decoder is told only what is asked.
         lips: by how much further lips close in what the decoder is told; None: as before.
         blend: weights that are mixed in.
 
@@ -86,6 +88,13 @@ def publish(
         for name, gain in gains.items():
             told.amplify_face(coded_channels(names.index(name), len(names)), gain)
         provenance = {**provenance, "told_gains": gains}
+    if unguessed:
+        if held.model.denoiser.face_code is None:
+            raise ValueError(f"{checkpoint} has no face code that guesses controls")
+        named = list(_by_control(names, dict.fromkeys(unguessed, 0.0)))
+        for name in named:
+            held.model.denoiser.face_code.stop_guessing(names.index(name))
+        provenance = {**provenance, "unguessed": named}
     model = held.model if lips is None else _with_lips(held.model, lips)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
