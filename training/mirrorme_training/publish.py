@@ -91,10 +91,10 @@ def publish(
     if unguessed:
         if held.model.denoiser.face_code is None:
             raise ValueError(f"{checkpoint} has no face code that guesses controls")
-        named = list(_by_control(names, dict.fromkeys(unguessed, 0.0)))
-        for name in named:
+        resting = [name for start in unguessed for name in _named(names, start)]
+        for name in resting:
             held.model.denoiser.face_code.stop_guessing(names.index(name))
-        provenance = {**provenance, "unguessed": named}
+        provenance = {**provenance, "unguessed": resting}
     model = held.model if lips is None else _with_lips(held.model, lips)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -109,14 +109,18 @@ def _with_lips(model: AvatarModel, lips: LipsConfig) -> AvatarModel:
     return made
 
 
+def _named(names: Sequence[str], start: str) -> list[str]:
+    meant = [name for name in names if name.startswith(start)]
+    if not meant:
+        raise ValueError(f"no control is named {start!r}: want one of {', '.join(names)}")
+    return meant
+
+
 def _by_control(names: Sequence[str], gains: Mapping[str, float]) -> dict[str, float]:
     """The gain of each control that has one."""
     spelled_out: dict[str, float] = {}
     for start, gain in gains.items():
-        meant = [name for name in names if name.startswith(start)]
-        if not meant:
-            raise ValueError(f"no control is named {start!r}: want one of {', '.join(names)}")
-        for name in meant:
+        for name in _named(names, start):
             spelled_out[name] = gain * spelled_out.get(name, 1.0)
     return spelled_out
 
