@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def test_runs_in_half_precision(data: Path, start: Path, tmp_path: Path) -> None
         warnings.filterwarnings("ignore", "Mismatch dtype", UserWarning)
         losses = train("hands", data, tmp_path, init=start, steps=2, precision="bf16")
     assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s != "code"])
+def test_what_is_compiled_is_what_runs(
+    stage: StageName, data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+
+    def compile_to_itself(function: Callable[..., object], *_: object, **__: object) -> object:
+        def run(*args: object, **kwargs: object) -> object:
+            runs.append(function.__name__)
+            return function(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_to_itself)
+    train(stage, data, tmp_path / "run", init=start, steps=2, compiled=True)
+    assert len(runs) >= 2
 
 
 def test_recipe_refuses_unknown_settings(tmp_path: Path) -> None:

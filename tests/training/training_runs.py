@@ -37,6 +37,7 @@ def train(
     published: PublishedParts = NOTHING_PUBLISHED,
     device: str = "cpu",
     graphs: bool = False,
+    compiled: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Runs a stage of a recipe and returns the losses of all its steps so far."""
@@ -46,7 +47,7 @@ def train(
         data=data,
         init=init,
         resume=resume,
-        compile=False,
+        compile=compiled,
         parts=parts,
         published=published,
         options=RunOptions(

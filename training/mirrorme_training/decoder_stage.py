@@ -77,8 +77,9 @@ class DecoderStage:
 
     def compile(self) -> None:
         """See `Stage`."""
-        assert self.model.vae.decoder is not None
-        self.model.vae.decoder.compile()
+        decoder = self.model.vae.decoder
+        assert decoder is not None
+        decoder.draw_window = torch.compile(decoder.draw_window)
 
     def advance(self, step: int) -> None:
         """See `Stage`."""

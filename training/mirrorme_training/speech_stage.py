@@ -54,7 +54,7 @@ class SpeechStage:
 
     def compile(self) -> None:
         """See `Stage`."""
-        self.model.audio.compile()
+        self.model.audio.encode_clip = torch.compile(self.model.audio.encode_clip)
 
     def advance(self, step: int) -> None:
         """See `Stage`: all clips are there."""
