@@ -118,6 +118,9 @@ def test_what_is_not_asked_is_not_guessed(whole: AvatarModel, tmp_path: Path) ->
     torch.testing.assert_close(asked, (0.5 * code.scale).expand(2, -1))
     with pytest.raises(ValueError, match="no control is named 'wink'"):
         publish(path, tmp_path / "refused.safetensors", unguessed=["wink"])
+    bare = saved(AvatarModel.random(without_cues(), 0), tmp_path / "bare.safetensors", "hands")
+    with pytest.raises(ValueError, match="no face code"):
+        publish(bare, tmp_path / "refused.safetensors", unguessed=["head"])
 
 
 def test_lips_are_told_to_close_further(whole: AvatarModel, tmp_path: Path) -> None:

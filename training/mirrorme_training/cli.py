@@ -176,12 +176,12 @@ def publish(
         write(
             checkpoint,
             output,
-            decoder,
-            dict(control_gains),
-            dict(told_gains),
-            unguessed,
-            closing,
-            mixed,
+            decoder=decoder,
+            control_gains=dict(control_gains),
+            told_gains=dict(told_gains),
+            unguessed=unguessed,
+            lips=closing,
+            blend=mixed,
         )
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from error
