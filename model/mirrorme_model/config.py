@@ -256,7 +256,7 @@ class ModelConfig:
 
     def with_cues(self) -> ModelConfig:
         """The same with channels of the face and, if it knows hands, of them; the decoder bends
-        frames by the face's."""
+        frames by the face's, and sees hands in all of its stages."""
         face = face_channels(len(self.controls.controls))
         hands = HAND_CHANNELS if self.hands else 0
         total = self.vae.picture_channels + face + hands
@@ -266,7 +266,10 @@ class ModelConfig:
             latent_channels=total,
             face_channels=face,
             hand_channels=hands,
-            decoder=decoder and dataclasses.replace(decoder, flow=True),
+            decoder=decoder
+            and dataclasses.replace(
+                decoder, flow=True, sketched_stages=tuple(range(len(decoder.widths)))
+            ),
         )
         return dataclasses.replace(self, vae=vae)
 

@@ -108,6 +108,8 @@ class DecoderConfig:
     """True: the last stage is also given what the linear path makes of the chunk."""
     flow: bool = False
     """True: frames are bent as the face code says (see `FaceFlow`)."""
+    sketched_stages: tuple[int, ...] = (2, 3)
+    """Those that see hand sketches, where there are some."""
 
     def __post_init__(self) -> None:
         _check_stages("decoder", self.widths, self.num_blocks, self.temporal_kernels)
@@ -129,6 +131,11 @@ class DecoderConfig:
             raise ConfigError("decoder.noise_scale wants a decoder.timestep")
         if not 0 <= self.noise_scale < 1:
             raise ConfigError(f"decoder.noise_scale is {self.noise_scale}: want 0 to 1, without 1")
+        if not set(self.sketched_stages) <= set(range(len(self.widths))):
+            raise ConfigError(
+                f"decoder.sketched_stages are {self.sketched_stages}: want some of 0 to "
+                f"{len(self.widths) - 1}"
+            )
         if self.flow and (not self.causal or self.temporal_kernels[-1] > 1):
             raise ConfigError("decoder.flow wants a causal decoder whose last temporal kernel is 1")
         if self.linear_input and (not self.causal or self.temporal_kernels[-1] > 1):

@@ -41,9 +41,8 @@ from mirrorme_model.vae_layers import (
 RESIDUAL_GAIN = 0.3
 OUTPUT_GAIN = 0.35
 TIMESTEP_SCALE = 1000.0
-_SKETCHED_STAGES = (2, 3)
-"""From that on whose pixels are a sketch's cells."""
-_SKETCH_WIDTH = 16
+_SKETCH_WIDTHS = (64, 32, 16, 16)
+"""Hidden, of each stage."""
 _FLOW_WIDTH = 32
 
 
@@ -104,7 +103,7 @@ class VideoDecoder(nn.Module):
             else None
         )
         self.hands_in = (
-            nn.ModuleDict({str(s): SketchInput(c.widths[s], s) for s in _SKETCHED_STAGES})
+            nn.ModuleDict({str(s): SketchInput(c.widths[s], s) for s in c.sketched_stages})
             if config.hand_channels
             else None
         )
@@ -269,17 +268,21 @@ class SketchInput(nn.Module):
     def __init__(self, width: int, stage: int) -> None:
         super().__init__()
         self._coarser = SPATIAL_FACTOR // SKETCH_CELL_PX // 2**stage
-        self._frames = 2**stage // SKETCHES_PER_LATENT
-        self.hidden = nn.Conv2d(self._coarser**2, _SKETCH_WIDTH, 3, padding=1)
-        self.output = nn.Conv2d(_SKETCH_WIDTH, self._frames * width, 3, padding=1)
+        # Either frames share a sketch, or a frame sees several.
+        self._frames = max(1, 2**stage // SKETCHES_PER_LATENT)
+        self._sketches = max(1, SKETCHES_PER_LATENT // 2**stage)
+        hidden = _SKETCH_WIDTHS[stage]
+        self.hidden = nn.Conv2d(self._sketches * self._coarser**2, hidden, 3, padding=1)
+        self.output = nn.Conv2d(hidden, self._frames * width, 3, padding=1)
         for values in self.output.parameters():
             nn.init.zeros_(values)
 
     def forward(self, x: Tensor, sketch: Tensor, num_frames: int) -> Tensor:
         """As `FaceShift`; `sketch`: [B, F, S, h, w]."""
+        cells = to_cells(sketch).unflatten(1, (-1, self._sketches))
         # Rounded up: a sketch is of more than one frame at the finest stage.
-        cells = to_cells(sketch)[:, -num_frames // self._frames :]
-        seen = nn.functional.pixel_unshuffle(cells.flatten(0, 1)[:, None], self._coarser)
+        cells = cells[:, -num_frames // self._frames :]
+        seen = nn.functional.pixel_unshuffle(cells.flatten(0, 1), self._coarser)
         added = self.output(nn.functional.silu(self.hidden(seen)))
         by_frame = added.unflatten(1, (self._frames, -1)).flatten(0, 1)
         by_frame = by_frame.unflatten(0, (-1, cells.shape[1] * self._frames))[:, -num_frames:]
@@ -289,6 +292,11 @@ class SketchInput(nn.Module):
 def reads_face(name: str) -> bool:
     """Whether a weight of this name is of a layer that reads face codes."""
     return not {"face_in", "flow"}.isdisjoint(name.split("."))
+
+
+def reads_hands(name: str) -> bool:
+    """Whether a weight of this name is of a layer that reads hand sketches."""
+    return "hands_in" in name.split(".")
 
 
 def unpatchify(x: Tensor, patch_px: int) -> Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.config import ModelConfig
 from mirrorme_model.denoiser import join_cues
 from mirrorme_model.errors import ConfigError
 from mirrorme_model.hand_sketch import HandSketch, to_cells
@@ -21,6 +22,13 @@ INDEX_KNUCKLE, INDEX_MIDDLE, INDEX_TIP = 5, 6, 8
 def sketch(tiny: AvatarModel) -> HandSketch:
     assert tiny.denoiser.hand_sketch is not None
     return tiny.denoiser.hand_sketch
+
+
+def sketched_in(*stages: int) -> ModelConfig:
+    config = preset("tiny")
+    assert config.vae.decoder is not None
+    decoder = dataclasses.replace(config.vae.decoder, sketched_stages=stages)
+    return dataclasses.replace(config, vae=dataclasses.replace(config.vae, decoder=decoder))
 
 
 def no_hands(num_latents: int = 1) -> torch.Tensor:
@@ -56,11 +64,14 @@ def test_fingertips_are_brighter_than_knuckles(sketch: HandSketch) -> None:
     assert brightest(INDEX_TIP) > 1.2 * brightest(INDEX_KNUCKLE)
 
 
+@pytest.mark.parametrize(
+    ("stage", "frames", "nearer"), [(1, [5, 6, 7, 8], 1), (2, [7, 8], 4), (3, [7, 8], 4)]
+)
 @torch.no_grad()
-def test_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
-    tiny: AvatarModel, sketch: HandSketch
+def test_a_stage_of_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
+    stage: int, frames: list[int], nearer: float, sketch: HandSketch
 ) -> None:
-    vae = tiny.vae
+    vae = AvatarModel.random(sketched_in(stage), 0).vae
     torch.manual_seed(0)
     latents = torch.randn(1, 3, vae.config.picture_channels, 2, 2)
     code = torch.zeros(1, 3, vae.config.face_channels)
@@ -70,9 +81,27 @@ def test_the_decoder_sees_a_hand_in_its_frames_and_at_its_place(
     hands[0, 14:16, 0, INDEX_TIP] = torch.tensor([8 / 64, 8 / 64, 1.0])
     changed = vae.decode(join_cues(latents, code, sketch(hands)).transpose(1, 2)) - told
     by_frame = changed[0].any(dim=0).flatten(1).any(dim=1)
-    assert by_frame.nonzero().flatten().tolist() == [7, 8]
+    assert by_frame.nonzero().flatten().tolist() == frames
     changed = changed.abs()
-    assert changed[..., :32, :32].mean() > 4 * changed[..., 32:, 32:].mean()
+    assert changed[..., :32, :32].mean() > nearer * changed[..., 32:, 32:].mean()
+
+
+@torch.no_grad()
+def test_the_decoder_sees_each_of_a_latents_sketches_from_the_first_stage_on(
+    sketch: HandSketch,
+) -> None:
+    vae = AvatarModel.random(sketched_in(0), 0).vae
+    torch.manual_seed(0)
+    latents = torch.randn(1, 3, vae.config.picture_channels, 2, 2)
+    code = torch.zeros(1, 3, vae.config.face_channels)
+    told = vae.decode(join_cues(latents, code, sketch(no_hands(3))).transpose(1, 2))
+    for frame in (9, 11, 13, 15):
+        hands = no_hands(3)
+        hands[0, frame, 0, INDEX_TIP] = torch.tensor([8 / 64, 8 / 64, 1.0])
+        changed = vae.decode(join_cues(latents, code, sketch(hands)).transpose(1, 2)) - told
+        by_frame = changed[0].any(dim=0).flatten(1).any(dim=1)
+        # The whole latent, which begins with the clip's second frame, and what looks back at it.
+        assert not by_frame[0] and by_frame[1:9].all()
 
 
 @torch.no_grad()
@@ -105,3 +134,5 @@ def test_channels_must_be_those_of_a_sketch() -> None:
         dataclasses.replace(config.vae, hand_channels=7)
     with pytest.raises(ConfigError, match="want hands"):
         dataclasses.replace(config, hands=None)
+    with pytest.raises(ConfigError, match=r"sketched_stages .* 0 to 3"):
+        sketched_in(4)

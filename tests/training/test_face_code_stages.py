@@ -49,6 +49,19 @@ def test_new_cues_change_nothing() -> None:
     assert with_cues(new, 0) is new
 
 
+@torch.no_grad()
+def test_a_decoder_that_sees_hands_in_its_last_stages_comes_to_see_them_in_all() -> None:
+    config = preset("tiny")
+    assert config.vae.decoder is not None
+    decoder = dataclasses.replace(config.vae.decoder, sketched_stages=(2, 3))
+    vae = dataclasses.replace(config.vae, decoder=decoder)
+    old = AvatarModel.random(dataclasses.replace(config, vae=vae), 3)
+    new = with_cues(old, 0)
+    assert new.config == config
+    clip = torch.randn(1, config.vae.latent_channels, 3, 2, 2)
+    torch.testing.assert_close(new.vae.decode(clip), old.vae.decode(clip))
+
+
 def test_stage_code_gives_weights_a_code_and_leaves_the_rest(data: Path, tmp_path: Path) -> None:
     old = AvatarModel.random(without_cues(), 3)
     start = tmp_path / "old.safetensors"
@@ -105,13 +118,14 @@ def test_stage_decoder_trains_the_decoder_alone(data: Path, start: Path, tmp_pat
     assert moved and all(name.startswith("vae.decoder.") for name in moved)
 
 
-def test_layers_that_read_the_face_code_may_learn_faster(
+def test_layers_that_read_face_or_hands_may_learn_faster(
     data: Path, start: Path, tmp_path: Path
 ) -> None:
     tiny = resources.files("mirrorme_training").joinpath("recipes", "tiny.toml").read_text()
     stage = tiny.index("[decoder]")
     recipe = tmp_path / "faster.toml"
-    recipe.write_text(tiny[:stage] + tiny[stage:].replace("optim = {", "optim = { face_rate = 5,"))
+    faster = "optim = { face_rate = 5, hand_rate = 3,"
+    recipe.write_text(tiny[:stage] + tiny[stage:].replace("optim = {", faster))
     old = load_checkpoint(start).model.state_dict()
     moves: dict[str, dict[str, float]] = {}
     for name in ("tiny", str(recipe)):
@@ -121,9 +135,11 @@ def test_layers_that_read_the_face_code_may_learn_faster(
         moves[name] = {key: float((new[key] - old[key]).abs().max()) for key in old}
     ratios = {key: moves[str(recipe)][key] / moved for key, moved in moves["tiny"].items() if moved}
     faces = {key for key in ratios if ".face_in." in key or ".flow." in key}
-    assert faces and ratios.keys() - faces
+    hands = {key for key in ratios if ".hands_in." in key}
+    assert faces and hands and ratios.keys() - faces - hands
     for key, ratio in ratios.items():
-        assert ratio == pytest.approx(5 if key in faces else 1, rel=0.1), key
+        wanted = 5 if key in faces else 3 if key in hands else 1
+        assert ratio == pytest.approx(wanted, rel=0.1), key
 
 
 def test_stage_decoder_adds_hands_to_weights_with_a_face_code(data: Path, tmp_path: Path) -> None:

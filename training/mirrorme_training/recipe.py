@@ -83,6 +83,8 @@ class OptimConfig:
     learning_rate: float = 3e-4
     face_rate: float = 1.0
     """Learning rate of the decoder's layers that read the face code, over that of all others."""
+    hand_rate: float = 1.0
+    """As `face_rate`, of those that read hand sketches."""
     warmup_steps: int = 200
     final_share: float = 0.05
     """Of the learning rate, at the end."""

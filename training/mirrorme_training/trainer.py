@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import Provenance
-from mirrorme_model.video_decoder import reads_face
+from mirrorme_model.video_decoder import reads_face, reads_hands
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -303,16 +303,16 @@ def _optimizer(
     """`recorded`: the learning rate is read where the steps are, on the device."""
     device = next(iter(weights.values())).device
     groups: list[dict[str, object]] = []
-    for faces, matrices in itertools.product((False, True), (True, False)):
+    shares = {name: _rate_share(name, config) for name in weights}
+    rates = dict.fromkeys((1.0, config.face_rate, config.hand_rate))
+    for share, matrices in itertools.product(rates, (True, False)):
         some = [
             weight
             for name, weight in weights.items()
-            if (config.face_rate != 1 and reads_face(name)) == faces
-            and (weight.dim() >= 2) == matrices
+            if shares[name] == share and (weight.dim() >= 2) == matrices
         ]
         if some:
             decay = config.weight_decay if matrices else 0.0
-            share = config.face_rate if faces else 1.0
             rate = config.learning_rate * share
             lr = torch.tensor(rate, device=device) if recorded else rate
             groups.append({"params": some, "weight_decay": decay, "rate": share, "lr": lr})
@@ -322,3 +322,10 @@ def _optimizer(
         fused=device.type == "cuda",
         capturable=recorded,
     )
+
+
+def _rate_share(name: str, config: OptimConfig) -> float:
+    """A weight's learning rate over that of most."""
+    if reads_face(name):
+        return config.face_rate
+    return config.hand_rate if reads_hands(name) else 1.0
