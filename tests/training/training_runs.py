@@ -24,7 +24,7 @@ def make_data(folder: Path) -> Path:
 
 def train(
     stage: StageName,
-    data: Path,
+    data: Path | tuple[Path, ...],
     folder: Path,
     *,
     init: Path | None = None,
@@ -44,7 +44,7 @@ def train(
     request = RunRequest(
         stage=stage,
         config=with_steps(load_recipe(recipe, stage), steps),
-        data=data,
+        data=(data,) if isinstance(data, Path) else data,
         init=init,
         resume=resume,
         compile=compiled,

@@ -23,6 +23,7 @@ from mirrorme_training.decoder_stage import DecoderStage
 from mirrorme_training.distill_stage import DistillStage
 from mirrorme_training.flow_stage import FlowStage
 from mirrorme_training.footage.recorded_clips import RecordedClips, is_recorded
+from mirrorme_training.joined_clips import JoinedClips
 from mirrorme_training.painted_clips import PaintedClips, is_painted
 from mirrorme_training.parts import Parts, in_parts
 from mirrorme_training.processes import Processes
@@ -60,7 +61,8 @@ class RunRequest:
 
     stage: StageName
     config: StageConfig
-    data: Path
+    data: tuple[Path, ...]
+    """Folders of clips; stages speech and code take one."""
     init: Path | None
     """Checkpoint to start from, of adapters where parts are published; None: random weights, or
     adapters that change nothing."""
@@ -173,9 +175,16 @@ def open_source(folder: Path, device: torch.device, num_processes: int = 1) -> C
 
 
 def _open_data(request: RunRequest, num_processes: int) -> ClipSource | ClipStore:
+    device = request.options.device
+    first, *others = request.data
     if isinstance(request.config, SpeechStageConfig | CodeStageConfig):
-        return ClipStore(request.data, request.options.device)
-    return open_source(request.data, request.options.device, num_processes)
+        if others:
+            raise RunError(f"stage {request.stage} takes one --data: got {len(request.data)}")
+        return ClipStore(first, device)
+    source = open_source(first, device, num_processes)
+    if not others:
+        return source
+    return JoinedClips([source, *(open_source(other, device, num_processes) for other in others)])
 
 
 def _write_whole(path: Path, model: AvatarModel, provenance: Provenance) -> None:

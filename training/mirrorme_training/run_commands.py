@@ -135,7 +135,8 @@ def paint(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder that `mirrorme-train speech`, `paint` or `prepare` made.",
+    multiple=True,
+    help="Folder that `mirrorme-train speech`, `paint` or `prepare` made; several are joined.",
 )
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option(
@@ -185,8 +186,8 @@ def paint(
     help="Replay steps as CUDA graphs: faster where networks are small. One GPU alone.",
 )
 def run(
-    stage: str, recipe: str, data: Path, output: Path, init: Path | None, base: Path | None,
-    wav2vec2: Path | None, text_embedding: Path | None, resume: bool,
+    stage: str, recipe: str, data: tuple[Path, ...], output: Path, init: Path | None,
+    base: Path | None, wav2vec2: Path | None, text_embedding: Path | None, resume: bool,
     call_steps: int | None, minutes: float | None, budget_minutes: float | None,
     steps: int | None, size: int | None, seed: int, device: str | None, precision: str | None,
     parts: int | None, compiled: bool, graphs: bool,
