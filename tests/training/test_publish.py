@@ -155,6 +155,28 @@ def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path)
         publish(first, tmp_path / "refused.safetensors", blend=Blend(stranger))
 
 
+def test_weights_from_before_the_decoder_saw_hands_everywhere_may_be_mixed_in(
+    tmp_path: Path,
+) -> None:
+    config = preset("tiny")
+    assert config.vae.decoder is not None
+    decoder = dataclasses.replace(config.vae.decoder, sketched_stages=(2, 3))
+    vae = dataclasses.replace(config.vae, decoder=decoder)
+    new = AvatarModel.random(config, 0)
+    old = AvatarModel.random(dataclasses.replace(config, vae=vae), 1)
+    publish(
+        saved(new, tmp_path / "new.safetensors", "decoder"),
+        tmp_path / "mean.safetensors",
+        blend=Blend(saved(old, tmp_path / "old.safetensors", "decoder"), 0.5),
+    )
+    got, a = load_checkpoint(tmp_path / "mean.safetensors").model.state_dict(), new.state_dict()
+    first = "vae.decoder.hands_in.0.output.weight"
+    torch.testing.assert_close(got[first], a[first] / 2, atol=2e-3, rtol=2e-3)
+    last = "vae.decoder.hands_in.3.output.weight"
+    wanted = (a[last] + old.state_dict()[last]) / 2
+    torch.testing.assert_close(got[last], wanted, atol=2e-3, rtol=2e-3)
+
+
 def test_a_decoder_of_other_latents_is_refused(whole: AvatarModel, tmp_path: Path) -> None:
     hands = saved(whole, tmp_path / "hands.safetensors", "hands")
     assert whole.vae.basis is not None

@@ -13,6 +13,8 @@ from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.config import LipsConfig, coded_channels
 from mirrorme_model.errors import CheckpointError
 
+from mirrorme_training.code_stage import with_cues
+
 _DECODER = "decoder."
 
 
@@ -46,7 +48,8 @@ def publish(
             of a control than it is told.
         unguessed: by the same names, controls of which the decoder is told only what is asked.
         lips: by how much further lips close in what the decoder is told; None: as before.
-        blend: weights that are mixed in.
+        blend: weights that are mixed in; where their decoder sees less, what it does not see yet
+            changes nothing in them, as where training goes on from them.
 
     Raises:
         CheckpointError: a file cannot be read or written, `decoder` has other latents, or `blend`
@@ -57,9 +60,12 @@ def publish(
     provenance = held.provenance
     if blend is not None:
         other = load_checkpoint(blend.checkpoint)
-        if other.model.config != held.model.config:
+        theirs = other.model
+        if theirs.config != held.model.config and held.model.vae.config.cue_channels:
+            theirs = with_cues(theirs, 0)
+        if theirs.config != held.model.config:
             raise CheckpointError(f"{blend.checkpoint} is of another model than {checkpoint}")
-        _mix(held.model, other.model, blend.share)
+        _mix(held.model, theirs, blend.share)
         provenance = {**provenance, "blend": {**other.provenance, "share": blend.share}}
     if decoder is not None:
         other = load_checkpoint(decoder)
