@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ class Numbers:
     first: int
     num_clips: int
     is_endless: bool = False
+    seeds: set[int] = field(default_factory=set)
 
     @property
     def device(self) -> torch.device:
@@ -34,6 +35,7 @@ class Numbers:
 
     def window(self, number: int, bank: BankConfig, size_px: int, seed: int) -> ClipWindow:
         nothing = torch.zeros(0)
+        self.seeds.add(seed)
         which = torch.tensor(self.first + number % self.num_clips)
         return ClipWindow(*[nothing] * 7, visemes=which)
 
@@ -53,6 +55,12 @@ def test_each_clip_of_all_folders_comes_once_a_lap() -> None:
 def test_folders_take_turns_so_that_any_stretch_has_their_shares() -> None:
     shown = drawn(JoinedClips([Numbers(0, 30), Numbers(100, 60)]), range(30))
     assert Counter(number >= 100 for number in shown) == {False: 10, True: 20}
+
+
+def test_each_folder_shows_people_of_its_own() -> None:
+    one, other = Numbers(0, 3), Numbers(100, 3)
+    drawn(JoinedClips([one, other]), range(6))
+    assert len(one.seeds) == len(other.seeds) == 1 and one.seeds != other.seeds
 
 
 def test_the_hash_names_all_folders() -> None:

@@ -10,6 +10,8 @@ import torch
 from mirrorme_training.clip_window import ClipSource, ClipWindow
 from mirrorme_training.recipe import BankConfig
 
+_SEEDS_APART = 1_000_003
+
 
 class JoinedClips:
     """See `ClipSource`. Sources take turns, each as often as it has clips."""
@@ -49,4 +51,6 @@ class JoinedClips:
         lap, turn = divmod(number, len(self._turns))
         index, place = self._turns[turn]
         source = self._sources[index]
-        return source.window(lap * source.num_clips + place, bank, size_px, seed)
+        # Of its own, or folders that are painted on demand would show the same people.
+        own_seed = seed + index * _SEEDS_APART
+        return source.window(lap * source.num_clips + place, bank, size_px, own_seed)
