@@ -21,7 +21,7 @@ from mirrorme_service.session_state import Cut, SessionState
 from mirrorme_service.state_codec import StateUnreadable, decode_state, encode_state
 from mirrorme_service.utterances import Border
 
-_FORMAT = 1
+_FORMAT = 2
 """Another number for every other layout: a gateway reads its own only."""
 
 

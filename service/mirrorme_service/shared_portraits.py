@@ -6,20 +6,19 @@ The store is a help and no more: without it, or with something odd in it, a port
 from __future__ import annotations
 
 import logging
-from typing import cast
 
-import msgpack
 import numpy as np
 from google.protobuf.message import DecodeError
 from mirrorme.animate.v1 import animation_pb2 as pb
 from numpy.typing import NDArray
 
 from mirrorme_service.identity_cache import Identity
+from mirrorme_service.state_codec import StateUnreadable, decode_state, encode_state
 from mirrorme_service.store import Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class SharedPortraits:
@@ -47,8 +46,7 @@ class SharedPortraits:
     async def save(self, identity: Identity) -> None:
         """Gives a portrait to the other gateways, if the store is there."""
         portrait = identity.portrait
-        latents = identity.latents.astype("<f4").tobytes()
-        packed = cast(bytes, msgpack.packb((_FORMAT, portrait.SerializeToString(), latents)))
+        packed = encode_state((_FORMAT, portrait.SerializeToString(), identity.latents))
         try:
             await self._store.save_portrait(portrait.portrait_id, packed, self._ttl_s)
         except StoreUnavailable:
@@ -56,10 +54,10 @@ class SharedPortraits:
 
     def _unpacked(self, portrait_id: str, packed: bytes) -> Identity | None:
         try:
-            version, info, latents = msgpack.unpackb(packed)
+            version, info, latents = decode_state(packed)
             portrait = pb.PortraitInfo.FromString(info)
-            values = _read_only(np.frombuffer(latents, "<f4").reshape(self._latent_shape))
-        except (ValueError, TypeError, DecodeError, msgpack.UnpackException):
+            values = _read_only(latents.reshape(self._latent_shape))
+        except (StateUnreadable, ValueError, TypeError, AttributeError, DecodeError):
             version, portrait, values = None, None, None
         if version != _FORMAT or portrait is None or values is None:
             log.warning("the store holds something odd as portrait %.12s", portrait_id)

@@ -1,10 +1,13 @@
 """Plain values with arrays in them to bytes and back, small and without code in them.
 
-Samples that are 16-bit integers over 32768, as most clients send them, take two bytes each.
+Samples that are 16-bit integers over 32768, as most clients send them, take two bytes each. Planes
+of zeros are left out: of a portrait, or where no hands are given, most channels are such.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgpack
@@ -44,7 +47,10 @@ def _encode_array(value: Any) -> msgpack.ExtType:
         as_s16 = np.clip(integers, -32768, 32767).astype("<i2")
         if np.array_equal(as_s16, integers):
             return msgpack.ExtType(_SAMPLES, as_s16.tobytes())
-    packed = cast(bytes, msgpack.packb((value.shape, value.astype("<f4").tobytes())))
+    planes = value.reshape(_planes(value.shape))
+    kept = planes.any(axis=1)
+    values = planes[kept].astype("<f4").tobytes()
+    packed = cast(bytes, msgpack.packb((value.shape, np.packbits(kept).tobytes(), values)))
     return msgpack.ExtType(_ARRAY, packed)
 
 
@@ -53,5 +59,16 @@ def _decode_array(code: int, data: bytes) -> NDArray[np.float32]:
         return np.frombuffer(data, "<i2").astype(np.float32) * _S16_SCALE
     if code != _ARRAY:
         raise ValueError(f"unknown kind of array {code}")
-    shape, values = msgpack.unpackb(data)
-    return np.frombuffer(values, "<f4").reshape(shape).astype(np.float32)
+    shape, bits, values = msgpack.unpackb(data)
+    count, size = _planes(shape)
+    kept = np.unpackbits(np.frombuffer(bits, np.uint8))[:count].astype(bool)
+    planes = np.zeros((len(kept), size), np.float32)
+    planes[kept] = np.frombuffer(values, "<f4").reshape(-1, size)
+    return planes.reshape(shape)
+
+
+def _planes(shape: Sequence[int]) -> tuple[int, int]:
+    """How many and how large; what has no rows and columns is one."""
+    if len(shape) < 3:
+        return 1, math.prod(shape)
+    return math.prod(shape[:-2]), math.prod(shape[-2:])
