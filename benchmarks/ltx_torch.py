@@ -18,9 +18,9 @@ import torch
 from machine import write_results
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
-from mirrorme_model.config import NUM_KEYPOINTS, ModelConfig
+from mirrorme_model.config import ModelConfig
 from mirrorme_model.presets import PRESETS, preset
-from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_KEYPOINTS, SPATIAL_FACTOR
 
 _WARM_UP_CALLS = 3
 _CALLS = 10

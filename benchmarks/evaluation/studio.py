@@ -13,6 +13,7 @@ from mirrorme.animate.v1 import animation_pb2 as pb
 from mirrorme_client import AnimationClient, AnimationSession, pcm_s16le, rgb24
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.denoiser import join_cues
+from mirrorme_model.hand_cues import hand_cues
 from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.code_stage import true_code, with_lead
 from mirrorme_training.evaluation.face_reader import FaceReader
@@ -158,12 +159,12 @@ def encode(model: AvatarModel, shown: RenderedFrames) -> Tensor:
     """Latents `[1, C, K, h, w]` of `8k + 1` frames, told the true face and hands where the model
     tells its decoder so."""
     latents = model.vae.encode(to_video(shown.frames)[None]).mean.transpose(1, 2)
-    code, sketch = model.denoiser.face_code, model.denoiser.hand_sketch
+    code = model.denoiser.face_code
     face = hands = None
     if code is not None:
         face = true_code(code, shown.mouth_open_ratio, shown.controls)[None]
-    if sketch is not None:
-        hands = sketch(with_lead(shown.hand_keypoints)[None])
+    if model.vae.config.hand_channels:
+        hands = hand_cues(with_lead(shown.hand_keypoints)[None], *latents.shape[-2:])
     return join_cues(latents, face, hands).transpose(1, 2)
 
 

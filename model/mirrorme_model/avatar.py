@@ -12,6 +12,7 @@ from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.denoiser import Denoiser
 from mirrorme_model.face_flow import FaceFlow
+from mirrorme_model.hand_layer import HandLayer
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_layers import FaceShift
 from mirrorme_model.video_decoder import SketchInput
@@ -67,7 +68,7 @@ class AvatarModel(nn.Module):
             told = list(self.vae.decoder.modules())
             outputs += [module.linear for module in told if isinstance(module, FaceShift)]
             outputs += [module.output for module in told if isinstance(module, SketchInput)]
-            outputs += [module.output.conv for module in told if isinstance(module, FaceFlow)]
+            outputs += [m.output.conv for m in told if isinstance(m, FaceFlow | HandLayer)]
         if denoiser.guidance_embedding is not None:
             outputs.append(denoiser.guidance_embedding.embedder.linear_2)
         for layer in outputs:

@@ -19,9 +19,6 @@ from mirrorme_model.vae_config import (
 
 CODED_FRAMES = (3, 7)
 """Of a latent's 8: those at which a face code holds the controls."""
-NUM_HANDS = 2
-NUM_KEYPOINTS = 21
-"""MediaPipe's landmarks of one hand."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +253,7 @@ class ModelConfig:
 
     def with_cues(self) -> ModelConfig:
         """The same with channels of the face and, if it knows hands, of them; the decoder bends
-        frames by the face's, and sees hands in all of its stages."""
+        frames by the face's, sees hands in all of its stages and lays them over frames."""
         face = face_channels(len(self.controls.controls))
         hands = HAND_CHANNELS if self.hands else 0
         total = self.vae.picture_channels + face + hands
@@ -268,7 +265,10 @@ class ModelConfig:
             hand_channels=hands,
             decoder=decoder
             and dataclasses.replace(
-                decoder, flow=True, sketched_stages=tuple(range(len(decoder.widths)))
+                decoder,
+                flow=True,
+                sketched_stages=tuple(range(len(decoder.widths))),
+                hand_layer=hands > 0,
             ),
         )
         return dataclasses.replace(self, vae=vae)

@@ -22,8 +22,8 @@ from mirrorme_model.conditions import Conditions
 from mirrorme_model.config import ModelConfig
 from mirrorme_model.controls import ControlEmbedding, GuidanceEmbedding
 from mirrorme_model.face_code import FaceCode
+from mirrorme_model.hand_cues import hand_cues
 from mirrorme_model.hand_encoder import HandEncoder
-from mirrorme_model.hand_sketch import HandSketch
 from mirrorme_model.rope import Rope, grid_coordinates, rope
 from mirrorme_model.transformer import Transformer
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR
@@ -79,7 +79,6 @@ class Denoiser(nn.Module):
         self.control_embedding = ControlEmbedding(config.controls, width)
         self.guidance_embedding = GuidanceEmbedding(width) if config.guidance else None
         self.face_code = FaceCode(config) if config.vae.face_channels else None
-        self.hand_sketch = HandSketch(config.video) if config.vae.hand_channels else None
         self._register_rope("clean", clean_times_s(config))
         self._register_rope("noisy", noisy_times_s(config))
 
@@ -192,7 +191,7 @@ class Denoiser(nn.Module):
     def with_cues(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """Adds the face and hand channels of a chunk, where the model has some, to `sample`'s
         latents."""
-        code = sketch = None
+        code = hands = None
         if self.face_code is not None:
             made = self.face_code(
                 conditions.audio_tokens,
@@ -201,9 +200,9 @@ class Denoiser(nn.Module):
                 conditions.control_weights,
             )
             code = self.face_code.told(made)
-        if self.hand_sketch is not None:
-            sketch = self.hand_sketch(conditions.hand_keypoints)
-        return join_cues(latents, code, sketch)
+        if self.config.vae.hand_channels:
+            hands = hand_cues(conditions.hand_keypoints, *latents.shape[-2:])
+        return join_cues(latents, code, hands)
 
     def _pictured(self, conditions: Conditions) -> Conditions:
         channels = self.config.vae.picture_channels
@@ -243,15 +242,15 @@ class Denoiser(nn.Module):
         return kept
 
 
-def join_cues(latents: Tensor, code: Tensor | None, sketch: Tensor | None) -> Tensor:
+def join_cues(latents: Tensor, code: Tensor | None, hands: Tensor | None) -> Tensor:
     """`[B, F, C, h, w]` of pictures, `[B, F, E]` of faces, which every token is told, and
     `[B, F, S, h, w]` of hands, where there are such, to `[B, F, C + E + S, h, w]`."""
     parts = [latents]
     if code is not None:
         face = code[..., None, None].expand(-1, -1, -1, *latents.shape[-2:])
         parts.append(face.to(latents.dtype))
-    if sketch is not None:
-        parts.append(sketch.to(latents.dtype))
+    if hands is not None:
+        parts.append(hands.to(latents.dtype))
     return torch.cat(parts, dim=2)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mirrorme_model.audio_encoder import AudioEncoder
 from mirrorme_model.conditions import Conditions
-from mirrorme_model.config import NUM_HANDS, NUM_KEYPOINTS
 from mirrorme_model.denoiser import Denoiser
+from mirrorme_model.vae_config import NUM_HANDS, NUM_KEYPOINTS
 from mirrorme_model.vae_graphs import DecoderGraph, IdentityEncoderGraph
 
 __all__ = ["AudioEncoderGraph", "DecoderGraph", "DenoiserGraph", "IdentityEncoderGraph"]

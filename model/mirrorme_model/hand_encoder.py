@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.config import NUM_HANDS, NUM_KEYPOINTS, HandConfig, VideoConfig
-from mirrorme_model.vae_config import FRAMES_PER_LATENT
+from mirrorme_model.config import HandConfig, VideoConfig
+from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_HANDS, NUM_KEYPOINTS
 
 
 class HandEncoder(nn.Module):

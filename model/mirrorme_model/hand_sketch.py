@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirrorme_model.config import NUM_HANDS, NUM_KEYPOINTS, VideoConfig
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
+    NUM_HANDS,
+    NUM_KEYPOINTS,
     SKETCH_CELL_PX,
     SKETCHES_PER_LATENT,
     SPATIAL_FACTOR,
@@ -38,19 +39,13 @@ class HandSketch(nn.Module):
     of visibility 0 leave no trace. No weights.
     """
 
-    columns: Tensor
-    rows: Tensor
     start: Tensor
     end: Tensor
     share: Tensor
     strength: Tensor
 
-    def __init__(self, video: VideoConfig) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._size_px = (video.width_px, video.height_px)
-        for name, length in (("columns", video.width_px), ("rows", video.height_px)):
-            centers = torch.arange(length // SKETCH_CELL_PX, dtype=torch.float32) + 0.5
-            self.register_buffer(name, centers * SKETCH_CELL_PX, persistent=False)
         dots = [(point, point, 0.0) for point in range(NUM_KEYPOINTS)]
         dots += [(*bone, share) for bone in _BONES for share in _BETWEEN]
         start, end = (torch.tensor([dot[i] for dot in dots]) for i in (0, 1))
@@ -62,28 +57,34 @@ class HandSketch(nn.Module):
         strength = _AT_WRIST + (1 - _AT_WRIST) * torch.lerp(along[start], along[end], share)
         self.register_buffer("strength", strength.repeat(NUM_HANDS)[:, None], persistent=False)
 
-    def forward(self, keypoints: Tensor) -> Tensor:
+    def forward(self, keypoints: Tensor, height: int, width: int) -> Tensor:
         """Sketches hands.
 
         Args:
-            keypoints: [B, 8·F, 2, 21, 3]: x and y from 0 to 1 over the frame, visibility 0 (not
-                given) to 1.
+            keypoints: [B, 8·F, 2, 21, 3]: x and y in tokens from the picture's corner, visibility 0
+                (not given) to 1.
+            height: of the picture, in tokens.
+            width: as `height`.
 
         Returns:
-            [B, F, HAND_CHANNELS, h, w], 0 where no hand is.
+            [B, F, S, h, w], 0 where no hand is; S: cells of a token in the sketches of a latent.
         """
         keypoints = keypoints[:, _SKETCHED - 1 :: _SKETCHED]
         start, end = keypoints[:, :, :, self.start], keypoints[:, :, :, self.end]
         visibility = torch.minimum(start[..., 2:], end[..., 2:]).flatten(2, 3)
         dots = start[..., :2] + self.share * (end[..., :2] - start[..., :2])
         x, y = dots.flatten(2, 3).split(1, dim=-1)
-        width, height = self._size_px
-        near_x = visibility * self.strength * _stroke(x * width - self.columns)
-        near_y = _stroke(y * height - self.rows).transpose(2, 3)
+        near_x = visibility * self.strength * _strokes(x, width)
+        near_y = _strokes(y, height).transpose(2, 3)
         return _to_tokens(1 - torch.exp(-near_y @ near_x))
 
 
-def _stroke(distance_px: Tensor) -> Tensor:
+def _strokes(tokens: Tensor, count: int) -> Tensor:
+    """`[..., 1]` places to how near cells of so many tokens are, `[..., cells]`."""
+    cells = torch.arange(
+        count * SPATIAL_FACTOR // SKETCH_CELL_PX, dtype=tokens.dtype, device=tokens.device
+    )
+    distance_px = tokens * SPATIAL_FACTOR - (cells + 0.5) * SKETCH_CELL_PX
     return torch.exp(-(distance_px / _WIDTH_PX).square() / 2)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mirrorme_model.face_flow import FLOW_SEAM_STEP, bend
+from mirrorme_model.hand_cues import told_hands
+from mirrorme_model.hand_layer import lay_hands
 from mirrorme_model.latent_scale import LatentScale
 from mirrorme_model.patch_basis import PatchBasis
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
@@ -82,14 +84,9 @@ class VideoVae(nn.Module):
         """
         pictured, cues = self._parts(latents)
         x = self.scale.to_decoder(pictured)
-        drawn: list[Tensor] = []
-        linear, flow = None if self.basis is None else self.basis.decode(x), None
-        if self.decoder is not None:
-            patches, flow = self.decoder(x, linear, cues)
-            drawn.append(patches)
-        if linear is not None:
-            drawn.append(linear[:, :, FRAMES_PER_LATENT - 1 :])
-        made = Drawn(sum(drawn[1:], drawn[0]), flow)
+        linear = None if self.basis is None else self.basis.decode(x)
+        drawn = None if self.decoder is None else self.decoder(x, linear, cues)
+        made = _sum(drawn, None if linear is None else linear[:, :, FRAMES_PER_LATENT - 1 :])
         if self.seam_step and latents.shape[2] > 1:
             made = self._smooth(made, with_first=True)
         return self._finished(made)
@@ -104,42 +101,42 @@ class VideoVae(nn.Module):
         return self._finished(self.draw_chunk(latents))
 
     def draw_chunk(self, latents: Tensor) -> Drawn:
-        """As `decode_chunk`, before pixels are laid out and bent."""
+        """As `decode_chunk`, before pixels are laid out and bent and hands laid over them."""
         pictured, cues = self._parts(latents)
         x = self.scale.to_decoder(pictured)
-        patches: list[Tensor] = []
         before, lead = self.config.context_latents, self.config.lead_frames
         linear = None if self.basis is None else self.basis.decode(x[:, :, before:])
         if self.basis is not None and linear is not None and lead:
             last = self.basis.decode(x[:, :, before - 1 : before], last_frames=lead)
             linear = torch.cat([last, linear], dim=2)
-        flow = None
+        drawn = None
         if self.decoder is not None:
-            drawn, flow = self.decoder.draw_window(x, linear, lead, cues)
-            patches.append(drawn)
-        if linear is not None:
-            patches.append(linear)
-        made = Drawn(sum(patches[1:], patches[0]), flow)
+            drawn = self.decoder.draw_window(x, linear, lead, cues)
+        made = _sum(drawn, linear)
         return self._smooth(made) if lead else made
 
     def _smooth(self, drawn: Drawn, *, with_first: bool = False) -> Drawn:
         """Later frames, each after the one before it; the first stays as it is, or is left out."""
-        smoothed: list[Tensor | None] = []
-        for part, largest in zip(drawn, (self.seam_step, FLOW_SEAM_STEP), strict=True):
-            made = None if part is None else smooth_seams(part, largest)
-            if part is not None and made is not None and with_first:
-                made = torch.cat([part[:, :, :1], made], dim=2)
-            smoothed.append(made)
-        patches, flow = smoothed
-        assert patches is not None
-        return Drawn(patches, flow)
+
+        def smoothed(frames: Tensor, largest_step: float) -> Tensor:
+            made = smooth_seams(frames, largest_step)
+            return torch.cat([frames[:, :, :1], made], dim=2) if with_first else made
+
+        later = drawn if with_first else drawn.from_frame(1)
+        return later._replace(
+            patches=smoothed(drawn.patches, self.seam_step),
+            flow=None if drawn.flow is None else smoothed(drawn.flow, FLOW_SEAM_STEP),
+        )
 
     def _finished(self, drawn: Drawn) -> Tensor:
         """`[B, 3, T, H, W]`."""
-        frames = unpatchify(drawn.patches, self.config.patch_px)
-        if drawn.flow is None:
-            return frames
-        return unfold_frames(bend(fold_frames(frames), fold_frames(drawn.flow)), len(frames))
+        frames = fold_frames(unpatchify(drawn.patches, self.config.patch_px))
+        if drawn.flow is not None:
+            frames = bend(frames, fold_frames(drawn.flow))
+        if drawn.paint is not None and drawn.hands is not None:
+            patches, paint = fold_frames(drawn.patches), fold_frames(drawn.paint)
+            frames = lay_hands(frames, patches, paint, drawn.hands.flatten(0, 1))
+        return unfold_frames(frames, len(drawn.patches))
 
     def _parts(self, latents: Tensor) -> tuple[Tensor, Cues]:
         """`[B, C, F, h, w]` to the channels of pictures and what the others tell."""
@@ -154,8 +151,16 @@ class VideoVae(nn.Module):
         face, hands = cues.tensor_split((config.face_channels,), dim=1)
         return pictured, Cues(
             face=face[..., 0, 0].transpose(1, 2) if config.face_channels else None,
-            hands=hands.transpose(1, 2) if config.hand_channels else None,
+            hands=told_hands(hands.transpose(1, 2)) if config.hand_channels else None,
         )
+
+
+def _sum(drawn: Drawn | None, linear: Tensor | None) -> Drawn:
+    """What the networks drew and what the linear path did, of which there is one at least."""
+    if drawn is None:
+        assert linear is not None
+        return Drawn(linear)
+    return drawn if linear is None else drawn._replace(patches=drawn.patches + linear)
 
 
 def smooth_seams(frames: Tensor, largest_step: float) -> Tensor:

@@ -23,7 +23,11 @@ SKETCH_CELL_PX = 4
 """Side of the square of pixels that is one value of a hand sketch."""
 SKETCHES_PER_LATENT = 4
 """One of every second frame."""
-HAND_CHANNELS = SKETCHES_PER_LATENT * (SPATIAL_FACTOR // SKETCH_CELL_PX) ** 2
+NUM_HANDS = 2
+"""Left, then right."""
+NUM_KEYPOINTS = 21
+"""Of a hand, in MediaPipe's order."""
+HAND_CHANNELS = FRAMES_PER_LATENT * NUM_HANDS * NUM_KEYPOINTS * 3
 NUM_UPSAMPLINGS = 3
 """Of the decoder, each by 2 in time, height and width."""
 
@@ -109,7 +113,9 @@ class DecoderConfig:
     flow: bool = False
     """True: frames are bent as the face code says (see `FaceFlow`)."""
     sketched_stages: tuple[int, ...] = (2, 3)
-    """Those that see hand sketches, where there are some."""
+    """Those that see hand sketches, where hands are told."""
+    hand_layer: bool = False
+    """True: hands that are told are laid over frames in their shapes (see `HandLayer`)."""
 
     def __post_init__(self) -> None:
         _check_stages("decoder", self.widths, self.num_blocks, self.temporal_kernels)
@@ -138,6 +144,10 @@ class DecoderConfig:
             )
         if self.flow and (not self.causal or self.temporal_kernels[-1] > 1):
             raise ConfigError("decoder.flow wants a causal decoder whose last temporal kernel is 1")
+        if self.hand_layer and (not self.causal or self.temporal_kernels[-1] > 1):
+            raise ConfigError(
+                "decoder.hand_layer wants a causal decoder whose last temporal kernel is 1"
+            )
         if self.linear_input and (not self.causal or self.temporal_kernels[-1] > 1):
             raise ConfigError(
                 "decoder.linear_input wants a causal decoder whose last temporal kernel is 1"
@@ -200,7 +210,7 @@ class VaeConfig:
     face_channels: int = 0
     """Those after the pictures', which say in numbers what the face does (see `FaceCode`)."""
     hand_channels: int = 0
-    """The last ones, which sketch given hands (see `HandSketch`): 0 or HAND_CHANNELS."""
+    """The last ones, which say where given hands are (see `hand_cues`): 0 or HAND_CHANNELS."""
     patch_px: int = 4
     """Side of the square of pixels that is channels to the encoder and the decoder."""
     patch_basis: bool = False
@@ -223,6 +233,8 @@ class VaeConfig:
             raise ConfigError("face_channels and hand_channels want a causal decoder")
         if self.decoder is not None and self.decoder.flow and not self.face_channels:
             raise ConfigError("decoder.flow wants face_channels")
+        if self.decoder is not None and self.decoder.hand_layer and not self.hand_channels:
+            raise ConfigError("decoder.hand_layer wants hand_channels")
         if self.seam_step and self.decoder is not None and not self.decoder.causal:
             raise ConfigError("seam_step wants a causal decoder")
         if self.patch_basis and self.decoder is not None and not self.decoder.causal:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrorme_model.face_flow import bend
+from mirrorme_model.hand_layer import HandLayer, lay_hands
 from mirrorme_model.vae import VideoVae
 from mirrorme_model.vae_layers import fold_frames
 from mirrorme_model.video_encoder import patchify
@@ -55,15 +56,21 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decodes chunks."""
-        patches, flow = self.vae.draw_chunk(latents.transpose(1, 2))
-        num_frames, height, width = patches.shape[2:]
+        drawn = self.vae.draw_chunk(latents.transpose(1, 2))
+        num_frames, height, width = drawn.patches.shape[2:]
         p = self.vae.config.patch_px
         # Clamped before it is moved, so that runtimes can join it with the convolution.
-        x = fold_frames(patches).clamp(0.0, 2 * HALF_RANGE)
-        if flow is None:
-            x = x.permute(0, 2, 3, 1).reshape(-1, height, width, p, 3 * p).transpose(2, 3)
+        patches = fold_frames(drawn.patches).clamp(0.0, 2 * HALF_RANGE)
+        if drawn.flow is None and drawn.paint is None:
+            x = patches.permute(0, 2, 3, 1).reshape(-1, height, width, p, 3 * p).transpose(2, 3)
         else:
-            x = bend(nn.functional.pixel_shuffle(x, p), fold_frames(flow)).permute(0, 2, 3, 1)
+            x = nn.functional.pixel_shuffle(patches, p)
+            if drawn.flow is not None:
+                x = bend(x, fold_frames(drawn.flow))
+            if drawn.paint is not None and drawn.hands is not None:
+                x = lay_hands(x, patches, fold_frames(drawn.paint), drawn.hands.flatten(0, 1))
+                x = x.clamp(0.0, 2 * HALF_RANGE)
+            x = x.permute(0, 2, 3, 1)
         x = x.reshape(-1, num_frames, p * height, p * width, 3)
         return x.round().to(torch.uint8)
 
@@ -71,9 +78,10 @@ class DecoderGraph(nn.Module):
 @torch.no_grad()
 def _give_bytes(vae: VideoVae) -> None:
     """Makes patches of 0 to 255, their channels in the order row, column, colour; colour first
-    where frames are bent, which runtimes do colour by colour."""
+    where pixels are laid out before that, which runtimes do colour by colour."""
     p = vae.config.patch_px
-    bent = vae.config.decoder is not None and vae.config.decoder.flow
+    config = vae.config.decoder
+    bent = config is not None and (config.flow or config.hand_layer)
     order = torch.arange(3 * p * p).reshape(3, p, p)
     order = order.permute((0, 2, 1) if bent else (2, 1, 0)).flatten()
     vae.seam_step *= HALF_RANGE
@@ -90,6 +98,9 @@ def _give_bytes(vae: VideoVae) -> None:
         conv.bias.copy_(conv.bias[order] * HALF_RANGE)
         # Rather than to the basis: what lies outside of the decoder's linear input stays grey.
         offset = conv.bias
+        if vae.decoder.hand_layer is not None:
+            for values in vae.decoder.hand_layer.output.conv.parameters():
+                values[: -HandLayer.CHANNELS[-1]] *= HALF_RANGE  # all but the logit
         if vae.decoder.linear_in is not None:
             weight = vae.decoder.linear_in.conv.weight
             weight.copy_(weight[:, order] / HALF_RANGE)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mirrorme_model.face_flow import FaceFlow
-from mirrorme_model.hand_sketch import to_cells
+from mirrorme_model.hand_layer import HandLayer
+from mirrorme_model.hand_sketch import HandSketch, to_cells
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
     NUM_UPSAMPLINGS,
@@ -52,29 +53,40 @@ class Cues(NamedTuple):
     face: Tensor | None = None
     """[B, F, E]: face codes."""
     hands: Tensor | None = None
-    """[B, F, S, h, w]: hand sketches."""
+    """[B, 8·F, 2, 21, 3]: keypoints, x and y in tokens from the picture's corner."""
 
     def repeat_first(self, times: int) -> Cues:
         """The first latent's so many times before all."""
-        made = [None if c is None else torch.cat([*[c[:, :1]] * times, c], dim=1) for c in self]
-        return Cues(*made)
+        face, hands = self
+        if face is not None:
+            face = torch.cat([*[face[:, :1]] * times, face], dim=1)
+        if hands is not None:
+            hands = torch.cat([*[hands[:, :FRAMES_PER_LATENT]] * times, hands], dim=1)
+        return Cues(face, hands)
 
 
 NO_CUES = Cues()
 
 
 class Drawn(NamedTuple):
-    """Frames as they are made: each square of pixels is still channels, and nothing is bent yet."""
+    """Frames as they are made: each square of pixels is still channels, nothing is bent yet, and no
+    hand is laid over."""
 
     patches: Tensor
     """[B, 3 * p * p, T, h, w]: see `unpatchify`."""
-    flow: Tensor | None
+    flow: Tensor | None = None
     """[B, 2, T, h, w]: see `FaceFlow`; None: a decoder without."""
+    paint: Tensor | None = None
+    """[B, 5, T, h, w]: see `HandLayer`; None: a decoder without."""
+    hands: Tensor | None = None
+    """[B, T, 2, 21, 3], as `Cues.hands`; None: as `paint`."""
 
     def from_frame(self, start: int) -> Drawn:
         """The same without the first frames."""
         flow = None if self.flow is None else self.flow[:, :, start:]
-        return Drawn(self.patches[:, :, start:], flow)
+        paint = None if self.paint is None else self.paint[:, :, start:]
+        hands = None if self.hands is None else self.hands[:, start:]
+        return Drawn(self.patches[:, :, start:], flow, paint, hands)
 
 
 class VideoDecoder(nn.Module):
@@ -107,6 +119,7 @@ class VideoDecoder(nn.Module):
             if config.hand_channels
             else None
         )
+        self.hand_sketch = HandSketch() if config.hand_channels else None
         self.up_blocks = nn.ModuleList()
         for stage, (width, blocks, kernel) in enumerate(
             zip(c.widths, c.num_blocks, c.temporal_kernels, strict=True)
@@ -124,6 +137,7 @@ class VideoDecoder(nn.Module):
         self.activation = make_activation(c.activation)
         self.conv_out = make_conv(width, 3 * config.patch_px**2, c.temporal_kernels[-1], padding)
         self.flow = FaceFlow(config.face_channels, width, _FLOW_WIDTH) if c.flow else None
+        self.hand_layer = HandLayer(width) if c.hand_layer else None
         self.last_time_embedder = TimestepEmbedder(2 * width) if conditioned else None
         self.last_scale_shift_table = (
             nn.Parameter(torch.randn(2, width) / width**0.5) if conditioned else None
@@ -147,7 +161,7 @@ class VideoDecoder(nn.Module):
         x, timestep = self.conv_in(latents), self._timestep(latents)
         for block in self.up_blocks:
             x = block(x)[:, :, 1:] if isinstance(block, DepthToSpace) else block(x, timestep)
-        return Drawn(self.conv_out(self._features(x, timestep)), None)
+        return Drawn(self.conv_out(self._features(x, timestep)))
 
     def draw_window(
         self,
@@ -174,6 +188,9 @@ class VideoDecoder(nn.Module):
                 f"{before} before and {c.lookahead_latents} after it"
             )
         timestep = self._timestep(latents)
+        sketch = None
+        if self.hand_sketch is not None and cues.hands is not None:
+            sketch = self.hand_sketch(cues.hands, *latents.shape[3:])
         x = self.conv_in(latents)
         for index, block in enumerate(self.up_blocks):
             if isinstance(block, DepthToSpace):
@@ -192,18 +209,23 @@ class VideoDecoder(nn.Module):
                 x = x + self.linear_in(fold_frames(linear))
             # Counted, so that exporters need not divide by the batch.
             shown = before + frames if x.dim() == 4 else x.shape[2]
-            x = block(self._told(x, index // 2, cues, shown), timestep)
-        x = self._features(x, timestep)
-        patches, flow = self.conv_out(x), None
+            x = block(self._told(x, index // 2, cues.face, sketch, shown), timestep)
+        x, made = self._features(x, timestep), lead_frames + frames
+        patches, flow, paint, hands = self.conv_out(x), None, None, None
         if self.flow is not None and cues.face is not None:
-            flow = self.flow(x, cues.face, lead_frames + frames)
+            flow = self.flow(x, cues.face, made)
+        if self.hand_layer is not None and cues.hands is not None:
+            paint, hands = self.hand_layer(x), cues.hands[:, -made:]
         if x.dim() == 4:
             batch = latents.shape[0]
             return Drawn(
-                unfold_frames(patches, batch), None if flow is None else unfold_frames(flow, batch)
+                unfold_frames(patches, batch),
+                None if flow is None else unfold_frames(flow, batch),
+                None if paint is None else unfold_frames(paint, batch),
+                hands,
             )
         start = 0 if c.causal else before
-        return Drawn(patches[:, :, start : start + lead_frames + frames], flow)
+        return Drawn(patches[:, :, start : start + made], flow, paint, hands)
 
     def amplify_face(self, channels: list[int], gain: float) -> None:
         """Takes what some of the face code's channels tell for `gain` times as much, everywhere."""
@@ -211,11 +233,13 @@ class VideoDecoder(nn.Module):
             if isinstance(layer, FaceShift):
                 layer.amplify(channels, gain)
 
-    def _told(self, x: Tensor, stage: int, cues: Cues, num_frames: int) -> Tensor:
-        if self.face_in is not None and cues.face is not None:
-            x = self.face_in[stage](x, cues.face, num_frames)
-        if self.hands_in is not None and cues.hands is not None and str(stage) in self.hands_in:
-            x = self.hands_in[str(stage)](x, cues.hands, num_frames)
+    def _told(
+        self, x: Tensor, stage: int, face: Tensor | None, sketch: Tensor | None, num_frames: int
+    ) -> Tensor:
+        if self.face_in is not None and face is not None:
+            x = self.face_in[stage](x, face, num_frames)
+        if self.hands_in is not None and sketch is not None and str(stage) in self.hands_in:
+            x = self.hands_in[str(stage)](x, sketch, num_frames)
         return x
 
     def _crop(self, x: Tensor, needed: int, before: int, frames: int) -> tuple[Tensor, int]:
@@ -295,8 +319,8 @@ def reads_face(name: str) -> bool:
 
 
 def reads_hands(name: str) -> bool:
-    """Whether a weight of this name is of a layer that reads hand sketches."""
-    return "hands_in" in name.split(".")
+    """Whether a weight of this name is of a layer that draws hands by what is told of them."""
+    return not {"hands_in", "hand_layer"}.isdisjoint(name.split("."))
 
 
 def unpatchify(x: Tensor, patch_px: int) -> Tensor:

@@ -48,6 +48,7 @@ def without_cues(face_channels: int = 0) -> ModelConfig:
         latent_channels=config.vae.picture_channels + face_channels,
         face_channels=face_channels,
         hand_channels=0,
-        decoder=config.vae.decoder and dataclasses.replace(config.vae.decoder, flow=False),
+        decoder=config.vae.decoder
+        and dataclasses.replace(config.vae.decoder, flow=False, hand_layer=False),
     )
     return dataclasses.replace(config, vae=vae)

@@ -85,14 +85,18 @@ def test_decoder_in_onnx_runtime(preset: tuple[VideoVae, int], chunk: int, tmp_p
         latents = torch.randn(batch, window, config.latent_channels, side, side)
         with torch.no_grad():
             frames = graph(latents)
-            plain = vae.decode_chunk(latents.transpose(1, 2)).permute(0, 2, 3, 4, 1)
         assert frames.shape == (batch, 8 * chunk, size_px, size_px, 3)
         assert frames.dtype == torch.uint8
-        expected = (plain * 127.5 + 127.5).clamp(0, 255).round()
-        assert (frames.float() - expected).abs().max() <= 1
         (result,) = session.run(None, {session.get_inputs()[0].name: latents.numpy()})
         assert result.dtype == np.uint8
         assert np.abs(result.astype(int) - frames.numpy().astype(int)).max() <= 1
+        # Engines cut off what bytes do not hold before hands are mixed with it.
+        latents[:, :, config.latent_channels - config.hand_channels :] = 0
+        with torch.no_grad():
+            frames = graph(latents)
+            plain = vae.decode_chunk(latents.transpose(1, 2)).permute(0, 2, 3, 4, 1)
+        expected = (plain * 127.5 + 127.5).clamp(0, 255).round()
+        assert (frames.float() - expected).abs().max() <= 1
 
 
 def test_graphs_leave_the_vae_as_it_is() -> None:

@@ -11,6 +11,7 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
 from mirrorme_model.presets import preset
+from mirrorme_model.vae_config import HAND_CHANNELS
 from mirrorme_training.clip_casting import PaintedOnDemand, to_video
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.code_stage import CodeStage, true_code, with_cues
@@ -44,6 +45,7 @@ def test_new_cues_change_nothing() -> None:
     assert new.config == preset("tiny")
     clip = torch.randn(1, old.config.vae.latent_channels, 3, 2, 2)
     told = torch.randn(1, new.config.vae.cue_channels, 3, 2, 2)
+    told[:, -HAND_CHANNELS:] = 0.0
     expected = old.vae.decode(clip)
     torch.testing.assert_close(new.vae.decode(torch.cat([clip, told], dim=1)), expected)
     assert with_cues(new, 0) is new
@@ -53,13 +55,16 @@ def test_new_cues_change_nothing() -> None:
 def test_a_decoder_that_sees_hands_in_its_last_stages_comes_to_see_them_in_all() -> None:
     config = preset("tiny")
     assert config.vae.decoder is not None
-    decoder = dataclasses.replace(config.vae.decoder, sketched_stages=(2, 3))
+    decoder = dataclasses.replace(config.vae.decoder, sketched_stages=(2, 3), hand_layer=False)
     vae = dataclasses.replace(config.vae, decoder=decoder)
     old = AvatarModel.random(dataclasses.replace(config, vae=vae), 3)
     new = with_cues(old, 0)
     assert new.config == config
-    clip = torch.randn(1, config.vae.latent_channels, 3, 2, 2)
-    torch.testing.assert_close(new.vae.decode(clip), old.vae.decode(clip))
+    window = config.vae.context_latents + 1
+    clip = torch.randn(1, config.vae.latent_channels, window, 2, 2)
+    was, made = (m.vae.draw_chunk(clip) for m in (old, new))
+    torch.testing.assert_close(made.patches, was.patches)
+    assert was.paint is None and made.paint is not None
 
 
 def test_stage_code_gives_weights_a_code_and_leaves_the_rest(data: Path, tmp_path: Path) -> None:
@@ -135,7 +140,7 @@ def test_layers_that_read_face_or_hands_may_learn_faster(
         moves[name] = {key: float((new[key] - old[key]).abs().max()) for key in old}
     ratios = {key: moves[str(recipe)][key] / moved for key, moved in moves["tiny"].items() if moved}
     faces = {key for key in ratios if ".face_in." in key or ".flow." in key}
-    hands = {key for key in ratios if ".hands_in." in key}
+    hands = {key for key in ratios if ".hands_in." in key or ".hand_layer." in key}
     assert faces and hands and ratios.keys() - faces - hands
     for key, ratio in ratios.items():
         wanted = 5 if key in faces else 3 if key in hands else 1
@@ -195,9 +200,10 @@ def test_squares_at_hands_and_hands_that_are_not_told(data: Path) -> None:
     hands[..., 1] = torch.tensor([0.25, 0.25, 0.75, 0.75])[:, None, None, None]
     hands[..., 2] = 1.0
     draw = torch.Generator().manual_seed(0)
-    rows, columns = stage._places(slots, stage._sketch(hands, draw), draw)
+    rows, columns = stage._places(slots, stage._sketch(stage._told(hands, draw)), draw)
     assert rows.tolist() == [0, 0, 1, 1] and columns.tolist() == [0, 1, 0, 1]
-    sketch = decoder_stage(model, data, untold=1.0)._sketch(hands, draw)
+    untold = decoder_stage(model, data, untold=1.0)
+    sketch = untold._sketch(untold._told(hands, draw))
     assert sketch is not None and not sketch.any()
 
 

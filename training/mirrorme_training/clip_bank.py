@@ -22,20 +22,25 @@ class ClipBank:
     """
 
     def __init__(
-        self, config: BankConfig, make: Callable[[int], Record], parts: Parts = WHOLE
+        self,
+        config: BankConfig,
+        make: Callable[[int], Record],
+        parts: Parts = WHOLE,
+        setting: str = "bank.num_clips",
     ) -> None:
         """
         Args:
             config: of all parts together.
             make: gives the record of a clip's number.
             parts: of the batch.
+            setting: of a recipe, that says how many clips there are.
 
         Raises:
             RecipeError: the parts would have different numbers of clips.
         """
         if config.num_clips % parts.count:
             raise RecipeError(
-                f"bank.num_clips is {config.num_clips}: want a multiple of {parts.count}, the "
+                f"{setting} is {config.num_clips}: want a multiple of {parts.count}, the "
                 "parts of a batch"
             )
         self._config = config

@@ -12,30 +12,37 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.denoiser import join_cues
-from mirrorme_model.hand_sketch import to_cells
+from mirrorme_model.hand_cues import hand_cues, told_hands
+from mirrorme_model.hand_layer import hand_shapes
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
-    SKETCH_CELL_PX,
-    SKETCHES_PER_LATENT,
+    NUM_HANDS,
+    NUM_KEYPOINTS,
     SPATIAL_FACTOR,
 )
+from mirrorme_model.vae_layers import unfold_frames
 from torch import Tensor, nn
 
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
+from mirrorme_training.control_pairs import JAW_DOWN, ControlPairs
 from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
 from mirrorme_training.latent_clips import LatentClips
 from mirrorme_training.parts import WHOLE, Parts
-from mirrorme_training.recipe import DecoderStageConfig, RecipeError
+from mirrorme_training.recipe import BankConfig, DecoderStageConfig, RecipeError
 from mirrorme_training.rollout import roll_out
 from mirrorme_training.stage import Picture, averaged_copy, shows_pictures, spread_indices, tile
 from mirrorme_training.vae_loss import pixel_loss, psnr_db
 
+_CLIPS, _PICTURES, _PAIRS = range(3)
+"""Kinds of steps."""
 _STRIP_CLIPS = 4
 _STRIP_FRAMES = 8
 _DRAWN = 0.05
 """A token whose sketch is brighter anywhere has a hand in it."""
+_HAND_MARGIN_PX = 8
+"""Around hands so much counts as they do: edges are what tells fingers apart."""
 
 
 class DecoderStage:
@@ -69,6 +76,13 @@ class DecoderStage:
             heard_by=self.average.audio, num_parts=parts.count, with_frames=True,
         )  # fmt: skip
         self._bank = ClipBank(config.bank, self._make, parts)
+        self._pairs = ControlPairs(self.average, config.crop_tokens, seed, source.device)
+        paired = BankConfig(num_clips=config.paired_people, renew_every_steps=0)
+        self._pair_bank = (
+            ClipBank(paired, self._pairs, parts, "paired_people")
+            if config.pairs_every_steps
+            else None
+        )
         model.requires_grad_(False)
         assert model.vae.decoder is not None
         model.vae.decoder.requires_grad_(True).train()
@@ -84,23 +98,32 @@ class DecoderStage:
     def advance(self, step: int) -> None:
         """See `Stage`."""
         self._bank.advance(step)
+        if self._pair_bank is not None:
+            self._pair_bank.advance(step)
 
     def show(self, part: int) -> None:
         """See `Stage`."""
         self._bank.show(part)
+        if self._pair_bank is not None:
+            self._pair_bank.show(part)
 
     def kind(self, step: int) -> int:
         """See `Stage`."""
-        return int(shows_pictures(step, self._config.pictures_every_steps))
+        if shows_pictures(step, self._config.pictures_every_steps):
+            return _PICTURES
+        return _PAIRS if shows_pictures(step, self._config.pairs_every_steps) else _CLIPS
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Stage`."""
-        if self.kind(step):
-            video, weights, made = self._draw_pictures(generator)
-        else:
-            video, weights, made = self._draw_clips(generator)
+        kind, config = self.kind(step), self._config
+        if kind == _PAIRS:
+            config = dataclasses.replace(config, deviation_weight=config.pair_deviation_weight)
+        draw = {
+            _CLIPS: self._draw_clips, _PICTURES: self._draw_pictures, _PAIRS: self._draw_pairs
+        }[kind]  # fmt: skip
+        video, weights, made = draw(generator)
         difference = made.float() - video
-        loss = pixel_loss(difference, weights, self._config)
+        loss = pixel_loss(difference, weights, config)
         return loss, {"psnr_db": psnr_db(difference.detach())}
 
     def _draw_pictures(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,17 +142,41 @@ class DecoderStage:
         code[..., :FRAMES_PER_LATENT] = code[..., FRAMES_PER_LATENT - 1 : FRAMES_PER_LATENT]
         last = moments * FRAMES_PER_LATENT + FRAMES_PER_LATENT - 1
         hands = bank["keypoints"][slots, last][:, None].expand(-1, FRAMES_PER_LATENT, -1, -1, -1)
-        sketch = self._sketch(hands, generator)
-        made = self.model.vae.decode(join_cues(latents, code, sketch).transpose(1, 2))
+        hands = self._told(hands, generator)
+        made = self.model.vae.decode(join_cues(latents, code, hands).transpose(1, 2))
         # Faces count no more than the rest: portraits are what everything is told by.
         weights = _weights(bank["frame_masks"][shown][:, None], 0.0, config.picture_mouth_weight)
         return video, weights, made
+
+    def _draw_pairs(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_draw_clips`, of a latent of somebody at rest and then one with a control moved."""
+        bank, config = self._pair_bank, self._config
+        assert bank is not None
+        slots = self._integers(len(bank), config.pair_batch, generator)
+        bases = torch.tensor(self._pairs.bases, device=slots.device)
+        first = JAW_DOWN + 1
+        moved = first + self._integers(len(bases) - first, config.pair_batch, generator)
+        shown = slots[:, None], torch.stack([bases[moved], moved], dim=1)
+        video = to_video(bank["frames"][shown]).repeat_interleave(FRAMES_PER_LATENT, dim=2)
+        latents, code = bank["made"][shown].flatten(0, 1), bank["code"][shown].flatten(0, 1)
+        hands = None
+        if self.model.vae.config.hand_channels:
+            none = code.new_zeros(len(code), FRAMES_PER_LATENT, NUM_HANDS, NUM_KEYPOINTS, 3)
+            hands = hand_cues(none.float(), *latents.shape[2:])
+        told = join_cues(latents[:, None].float(), code[:, None].float(), hands)
+        # As if it had lasted.
+        made = self._decode(self.model, told.expand(-1, 2, -1, -1, -1))
+        made = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2, 3)
+        masks = bank["masks"][slots][:, None]
+        weights = _weights(masks, config.face_weight, config.mouth_weight)
+        return video, weights.expand(-1, -1, video.shape[2], -1, -1), made
 
     def _draw_clips(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of frames `[B, 3, T, H, W]`, weights and what is made of their latents."""
         config, bank = self._config, self._bank
         slots = self._integers(len(bank), config.batch, generator)
-        sketch = self._sketch(bank["keypoints"][slots], generator)
+        hands = self._told(bank["keypoints"][slots], generator)
+        sketch = self._sketch(hands)
         places = self._places(slots, sketch, generator)
         rows, columns = (index.tolist() for index in places)
         chance = torch.rand(config.batch, device=slots.device, generator=generator)
@@ -142,10 +189,9 @@ class DecoderStage:
             unseen = (unseen < config.unseen)[:, None, None, None, None]
             at_hands = sketch.amax(dim=2, keepdim=True) > _DRAWN
             latents = torch.where(unseen & at_hands, latents[:, :1], latents)
-        latents = join_cues(latents, bank["code"][slots].float(), sketch)
+        latents = join_cues(latents, bank["code"][slots].float(), hands)
         height, width = config.crop_tokens
-        cells = None if sketch is None else to_cells(sketch[:, 1:])
-        seen, videos, masks, hands = [], [], [], []
+        seen, videos, masks = [], [], []
         for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
             seen.append(latents[i, :, :, row : row + height, column : column + width])
             frames = bank["frames"][slots[i], 1:]
@@ -153,16 +199,17 @@ class DecoderStage:
             shown = bank["frame_masks"][slots[i], 1:]
             stride = SPATIAL_FACTOR // MASK_STRIDE
             masks.append(_cut(shown, row, column, config.crop_tokens, stride, 2))
-            if cells is not None:
-                stride = SPATIAL_FACTOR // SKETCH_CELL_PX
-                hands.append(_cut(cells[i], row, column, config.crop_tokens, stride, 1))
-        made = self._decode(self.model, torch.stack(seen))
+        cropped = torch.stack(seen)
+        made = self._decode(self.model, cropped)
         weights = _weights(torch.stack(masks), config.face_weight, config.mouth_weight)
-        if hands:
-            strokes = torch.stack(hands).repeat_interleave(
-                FRAMES_PER_LATENT // SKETCHES_PER_LATENT, dim=1
+        if hands is not None:
+            told = told_hands(cropped[:, 1:, -hands.shape[2] :])
+            sides = height * SPATIAL_FACTOR, width * SPATIAL_FACTOR
+            cover = hand_shapes(told.flatten(0, 1), *sides).cover
+            near = nn.functional.max_pool2d(
+                cover, 2 * _HAND_MARGIN_PX + 1, stride=1, padding=_HAND_MARGIN_PX
             )
-            weights += config.hand_weight * _enlarged(strokes[:, :, None], SKETCH_CELL_PX)
+            weights += config.hand_weight * unfold_frames(near, len(slots))
         return to_video(torch.stack(videos)), weights, made
 
     def _decode(self, model: AvatarModel, latents: Tensor) -> Tensor:
@@ -173,14 +220,22 @@ class DecoderStage:
         before = latents[:, :1].expand(-1, model.vae.config.context_latents - 1, -1, -1, -1)
         return model.vae.decode_chunk(torch.cat([before, latents], dim=1).transpose(1, 2))
 
-    def _sketch(self, keypoints: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Of `[B, 8·F, 2, 21, 3]`, left out now and then; None: the model has none."""
-        sketch = self.model.denoiser.hand_sketch
-        if sketch is None:
+    def _told(self, keypoints: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Cues of `[B, 8·F, 2, 21, 3]`, left out now and then; None: the model has none."""
+        video = self.model.config.video
+        if not self.model.vae.config.hand_channels:
             return None
         told = torch.rand(len(keypoints), device=keypoints.device, generator=generator)
         told = told >= self._config.untold
-        return sketch(keypoints.float() * told[:, None, None, None, None])
+        keypoints = keypoints.float() * told[:, None, None, None, None]
+        return hand_cues(keypoints, video.latent_height, video.latent_width)
+
+    def _sketch(self, hands: Tensor | None) -> Tensor | None:
+        """Where hands are that cues tell."""
+        decoder = self.model.vae.decoder
+        if hands is None or decoder is None or decoder.hand_sketch is None:
+            return None
+        return decoder.hand_sketch(told_hands(hands), *hands.shape[3:])
 
     def _places(
         self, slots: Tensor, sketch: Tensor | None, generator: torch.Generator
@@ -271,9 +326,10 @@ class DecoderStage:
         bank = self._bank
         for slot in range(min(_STRIP_CLIPS, len(bank))):
             made, code, hands = (bank[name][slot][None] for name in ("made", "code", "keypoints"))
-            sketch = self.average.denoiser.hand_sketch
-            drawn = None if sketch is None else sketch(hands.float())
-            latents = join_cues(made.float(), code.float(), drawn)
+            told = None
+            if self.average.vae.config.hand_channels:
+                told = hand_cues(hands.float(), *made.shape[3:])
+            latents = join_cues(made.float(), code.float(), told)
             made = to_pixels(self._decode(self.average, latents))[0]
             frames = bank["frames"][slot, 1:]
             shown = spread_indices(len(frames), _STRIP_FRAMES)

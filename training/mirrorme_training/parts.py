@@ -56,7 +56,10 @@ def in_parts(config: StageConfig, count: int) -> StageConfig:
         case VaeStageConfig() | DecoderStageConfig():
             pictures = share("picture_batch", config.picture_batch)
             batch = share("batch", config.batch)
-            return dataclasses.replace(config, batch=batch, picture_batch=pictures)
+            own = dataclasses.replace(config, batch=batch, picture_batch=pictures)
+            if isinstance(own, DecoderStageConfig) and own.pairs_every_steps:
+                return dataclasses.replace(own, pair_batch=share("pair_batch", own.pair_batch))
+            return own
         case DistillStageConfig():
             flow = dataclasses.replace(config.flow, batch=share("flow.batch", config.flow.batch))
             pixels = share("pixel_batch", config.pixel_batch) if config.pixel_weight else 1

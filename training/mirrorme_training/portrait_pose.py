@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from mirrorme_model.config import NUM_KEYPOINTS
 from mirrorme_model.presets import BLENDSHAPES
+from mirrorme_model.vae_config import NUM_KEYPOINTS
 from torch import Tensor
 
 from mirrorme_training.batched import Batched

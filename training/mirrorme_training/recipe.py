@@ -84,7 +84,7 @@ class OptimConfig:
     face_rate: float = 1.0
     """Learning rate of the decoder's layers that read the face code, over that of all others."""
     hand_rate: float = 1.0
-    """As `face_rate`, of those that read hand sketches."""
+    """As `face_rate`, of those that draw hands by what is told of them."""
     warmup_steps: int = 200
     final_share: float = 0.05
     """Of the learning rate, at the end."""
@@ -260,8 +260,8 @@ class DecoderStageConfig:
     untold: float = 0.15
     """Share of all whose hands are not told."""
     unseen: float = 0.2
-    """Share of the clips whose tokens at hands are those of the first latent: of hands the sketch
-    alone tells there, as the code of lips where `unheard`."""
+    """Share of the clips whose tokens at hands are those of the first latent: of hands
+    keypoints alone tell there, as the code of lips where `unheard`."""
     at_hands: float = 0.3
     """Share of the clips with hands that are cut out where those are."""
     fresh: float = 0.3
@@ -280,6 +280,15 @@ class DecoderStageConfig:
     face_weight: float = 1.0
     mouth_weight: float = 6.0
     hand_weight: float = 4.0
+    pairs_every_steps: int = 0
+    """Such a step trains on people at rest and the same with one control moved (see
+    `ControlPairs`); 0: never."""
+    paired_people: int = 400
+    """Who are painted for that."""
+    pair_batch: int = 8
+    """Pairs a step."""
+    pair_deviation_weight: float = 400.0
+    """`deviation_weight` there."""
 
 
 StageConfig: TypeAlias = (

@@ -1,0 +1,106 @@
+"""Pairs of pictures that differ in one control: what they hold, and how a stage trains on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.config import coded_channels
+from mirrorme_model.presets import preset
+from mirrorme_training.clip_bank import Record
+from mirrorme_training.clip_casting import PaintedOnDemand
+from mirrorme_training.clip_store import ClipStore
+from mirrorme_training.control_pairs import JAW_DOWN, REST, ControlPairs
+from mirrorme_training.decoder_stage import DecoderStage
+from mirrorme_training.recipe import DecoderStageConfig, load_recipe
+
+from tests.training.training_runs import make_data
+
+NAMES = [control.name for control in preset("tiny").controls.controls]
+MOVED = [name for name in NAMES if not name.startswith("head_") and name != "breath"]
+
+
+@pytest.fixture(scope="module")
+def model() -> AvatarModel:
+    return AvatarModel.random(preset("tiny"), 0)
+
+
+@pytest.fixture(scope="module")
+def pairs(model: AvatarModel) -> ControlPairs:
+    return ControlPairs(model, (2, 2), 5, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def record(pairs: ControlPairs) -> Record:
+    return pairs(0)
+
+
+def test_all_controls_but_those_of_the_whole_picture_are_moved_by_themselves(
+    pairs: ControlPairs, record: Record
+) -> None:
+    code = record["code"].float()
+    assert len(code) == len(pairs.bases) == 2 + len(MOVED)
+    for state, name in enumerate(MOVED, start=JAW_DOWN + 1):
+        base = pairs.bases[state]
+        assert base == (JAW_DOWN if name == "mouthClose" else REST)
+        changed = (code[state] - code[base])[8:].nonzero().flatten() + 8
+        assert changed.tolist() == sorted(coded_channels(NAMES.index(name), len(NAMES)))
+        value = code[state, changed].abs()
+        assert (value > 0.15).all() and (value <= (0.5 if "gaze" in name else 1.0)).all()
+    assert torch.equal(code[JAW_DOWN, coded_channels(NAMES.index("jawOpen"), len(NAMES))],
+                       torch.tensor([0.5, 0.5]))  # fmt: skip
+
+
+def test_the_denoiser_made_them_of_what_was_asked(pairs: ControlPairs, record: Record) -> None:
+    made = record["made"].float()
+    assert made.shape == (len(pairs.bases), preset("tiny").vae.picture_channels, 2, 2)
+    moved = (made - made[pairs.bases]).flatten(1).abs().amax(dim=1)
+    assert not moved[REST] and (moved[JAW_DOWN + 1 :] > 0).all()
+
+
+def test_a_number_is_a_person(model: AvatarModel, pairs: ControlPairs, record: Record) -> None:
+    again = ControlPairs(model, (2, 2), 5, torch.device("cpu"))(0)
+    assert all(torch.equal(again[name], value) for name, value in record.items())
+    other = pairs(1)
+    assert not torch.equal(other["frames"][REST], record["frames"][REST])
+
+
+def test_pictures_are_of_the_person_at_rest_and_moved() -> None:
+    large = AvatarModel.random(preset("tiny", width_px=256, height_px=256), 0)
+    pairs = ControlPairs(large, (3, 4), 5, torch.device("cpu"))
+    record = pairs(0)
+    frames = record["frames"].float()
+    assert frames.shape[1:] == (96, 128, 3) and record["masks"].shape == (2, 24, 32)
+    moved = (frames - frames[pairs.bases]).abs().amax(dim=3)
+    for state, name in enumerate(MOVED, start=JAW_DOWN + 1):
+        touched = (moved[state] > 8).float().mean()
+        assert 0 < touched < 0.2, name
+    face = torch.nn.functional.interpolate(record["masks"][None].float(), scale_factor=4.0)[0, 0]
+    assert moved[JAW_DOWN + 1 :].amax(dim=0)[face > 127].mean() > 4 * float(
+        moved[JAW_DOWN + 1 :].amax(dim=0)[face == 0].mean()
+    )
+
+
+def test_a_step_shows_each_person_at_rest_and_then_moved(tmp_path: Path) -> None:
+    model = AvatarModel.random(preset("tiny"), 0)
+    config = load_recipe("tiny", "decoder")
+    assert isinstance(config, DecoderStageConfig)
+    config = dataclasses.replace(config, pair_batch=5, pairs_every_steps=2)
+    source = PaintedOnDemand(ClipStore(make_data(tmp_path)))
+    stage = DecoderStage(model, config, source, 0, autocast=False)
+    stage.advance(0)
+    video, weights, made = stage._draw_pairs(torch.Generator().manual_seed(0))
+    assert video.shape == made.shape == (5, 3, 16, 64, 32)
+    assert weights.shape == (5, 1, 16, 64, 32)
+    first, last = video[:, :, :8], video[:, :, 8:]
+    assert torch.equal(first, first[:, :, :1].expand_as(first))
+    assert torch.equal(last, last[:, :, :1].expand_as(last)) and not torch.equal(first, last)
+    kinds = [stage.kind(step) for step in range(6)]
+    assert kinds == [0, 2, 1, 2, 0, 1]  # every second is of pairs, every third of pictures
+    loss, _ = stage.loss(1, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert stage.model.vae.decoder is not None
+    assert stage.model.vae.decoder.conv_in.conv.weight.grad is not None

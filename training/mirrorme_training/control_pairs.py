@@ -1,0 +1,165 @@
+"""People at rest, and the same with one control moved: the difference is what that control does.
+
+In clips everything moves, and what a lid or a nostril does is small beside how wrong the rest is
+made. Between two pictures that are alike but for one control, that is all there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from mirrorme_model.avatar import AvatarModel
+from mirrorme_model.conditions import Conditions
+from mirrorme_model.config import ControlConfig
+from mirrorme_model.vae_config import (
+    FRAMES_PER_LATENT,
+    NUM_HANDS,
+    NUM_KEYPOINTS,
+    SPATIAL_FACTOR,
+)
+from torch import Tensor, nn
+
+from mirrorme_training.clip_bank import Record
+from mirrorme_training.clip_casting import to_video
+from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
+from mirrorme_training.clip_window import MASK_STRIDE
+from mirrorme_training.portrait_pose import (
+    BREATH,
+    CONTROL_INDEX,
+    HEAD_CONTROLS,
+    Pose,
+    rest_pose,
+    with_controls,
+)
+from mirrorme_training.portrait_renderer import render
+from mirrorme_training.portrait_sampler import sample_identity
+from mirrorme_training.rollout import roll_out
+
+REST, JAW_DOWN = range(2)
+"""The first states; the others have one control moved each."""
+_CHUNKS = 2
+"""That a state has lasted when what is made of it is taken."""
+_JAW = 0.5
+_LEAST = 0.35
+"""Of the most that a control is moved by."""
+_BOTH_WAYS = 0.5
+"""What goes both ways is moved by so much of its reach at most."""
+
+
+class ControlPairs:
+    """Makes records of one person each, who is silent.
+
+    Fields, S being `len(bases)` and h, w `crop_tokens`, where most of the face is: `frames`
+    [S, 32h, 32w, 3] uint8; `made` [S, C, h, w], what the denoiser makes of each state; `code`
+    [S, E]; `masks` [2, 8h, 8w] uint8 face and mouth at rest.
+    """
+
+    def __init__(
+        self, model: AvatarModel, crop_tokens: tuple[int, int], seed: int, device: torch.device
+    ) -> None:
+        """
+        Args:
+            model: that has a face code; frozen.
+            crop_tokens: rows and columns that are kept.
+            seed: of all people.
+        """
+        self._model, self._crop_tokens, self._seed, self._device = model, crop_tokens, seed, device
+        controls = model.config.controls.controls
+        whole = (*HEAD_CONTROLS, BREATH)
+        self._moved = [c for c in controls if c.name in CONTROL_INDEX and c.name not in whole]
+        self.bases = [REST, REST]
+        self.bases += [JAW_DOWN if c.name == "mouthClose" else REST for c in self._moved]
+        """Of each state the one that it is compared with."""
+
+    @torch.no_grad()
+    def __call__(self, number: int) -> Record:
+        """The record of a number."""
+        model, config, device = self._model, self._model.config, self._device
+        random = np.random.default_rng([self._seed, number, 4])
+        who = sample_identity([FIRST_TRAINING_SEED + int(random.integers(2**40))]).to(device)
+        pose, asked = self._states(random)
+        shown = render(who, pose.to(device), config.video.height_px)
+        names = [control.name for control in config.controls.controls]
+        order = torch.tensor([CONTROL_INDEX[name] for name in names], device=device)
+        controls = shown.controls[:, order][:, None].expand(-1, FRAMES_PER_LATENT, -1)
+        opening = shown.mouth_open_ratio[:, None].expand(-1, FRAMES_PER_LATENT)
+        face_code = model.denoiser.face_code
+        assert face_code is not None
+        masks = torch.stack([shown.face_mask[REST], shown.mouth_mask[REST]])[None].float()
+        masks = nn.functional.avg_pool2d(masks, MASK_STRIDE)[0]
+        inside = nn.functional.avg_pool2d(masks[None, :1], SPATIAL_FACTOR // MASK_STRIDE)
+        places = nn.functional.avg_pool2d(inside, self._crop_tokens, stride=1)[0, 0]
+        row, column = divmod(int(places.argmax()), places.shape[1])
+        draw = torch.Generator(device).manual_seed(int(random.integers(2**62)))
+        made = self._made(shown.frames[REST], controls, asked[:, order.cpu()].to(device), draw)
+        return {
+            "frames": self._cut(shown.frames.movedim(-1, 1), row, column, SPATIAL_FACTOR)
+            .movedim(1, -1)
+            .contiguous(),
+            "made": self._cut(made, row, column, 1).half(),
+            "code": face_code.truth(opening, controls)[:, 0].half(),
+            "masks": self._cut(masks, row, column, SPATIAL_FACTOR // MASK_STRIDE).to(torch.uint8),
+        }
+
+    def _states(self, random: np.random.Generator) -> tuple[Pose, Tensor]:
+        """Poses, and which controls `[S, controls]` are asked for, in the order of poses."""
+        pose = rest_pose(len(self.bases))
+        asked = torch.zeros_like(pose.controls)
+        drawn: dict[str, Tensor] = {"jawOpen": torch.zeros(len(self.bases))}
+        for state, base in enumerate(self.bases):
+            if JAW_DOWN in (state, base):
+                drawn["jawOpen"][state] = _JAW
+                asked[state, CONTROL_INDEX["jawOpen"]] = 1
+        for state, control in enumerate(self._moved, start=JAW_DOWN + 1):
+            values = drawn.setdefault(control.name, torch.zeros(len(self.bases)))
+            values[state] = _value(control, random)
+            asked[state, CONTROL_INDEX[control.name]] = 1
+        return with_controls(pose, **drawn), asked
+
+    def _made(
+        self, portrait: Tensor, controls: Tensor, asked: Tensor, draw: torch.Generator
+    ) -> Tensor:
+        """`[S, C, h, w]`, of `[S, 8, controls]` and which of them are asked, `[S, controls]`; all
+        from the same noise."""
+        model = self._model
+        chunk, count = model.config.chunk, len(asked)
+        identity = model.vae.encode(to_video(portrait[None])[None]).mean[:, :, 0]
+        identity = identity.expand(count, -1, -1, -1)
+        silence = torch.zeros(1, 1, device=self._device)
+        tokens = model.audio.encode_clip(silence, _CHUNKS * chunk.num_latents)
+        conditions = Conditions(
+            identity=identity,
+            motion=identity[:, None].expand(-1, chunk.motion_latents, -1, -1, -1),
+            audio_tokens=tokens[:, : chunk.num_latents].expand(count, -1, -1, -1),
+            expression=torch.ones(count, device=self._device),
+            hand_keypoints=controls.new_zeros(
+                count, model.config.chunk_frames, NUM_HANDS, NUM_KEYPOINTS, 3
+            ),
+            controls=controls.repeat(1, chunk.num_latents, 1),
+            control_weights=asked[:, None].expand(-1, model.config.chunk_frames, -1),
+        )
+        chunks = [
+            dataclasses.replace(
+                conditions,
+                audio_tokens=tokens[:, start : start + chunk.num_latents].expand(count, -1, -1, -1),
+            )
+            for start in range(0, tokens.shape[1], chunk.num_latents)
+        ]
+        shape = (len(chunks), chunk.num_latents, *identity.shape[1:])
+        noise = torch.randn(shape, device=self._device, generator=draw).expand(count, *shape)
+        return roll_out(model.denoiser, chunks, noise, None)[:, -1]
+
+    def _cut(self, maps: Tensor, row: int, column: int, stride: int) -> Tensor:
+        """Of `[n, ..., h, w]`, whose tokens are `stride` long."""
+        rows, columns = self._crop_tokens
+        high = maps[..., row * stride : (row + rows) * stride, :]
+        return high[..., column * stride : (column + columns) * stride]
+
+
+def _value(control: ControlConfig, random: np.random.Generator) -> float:
+    share = random.uniform(_LEAST, 1)
+    if control.range.min < 0:
+        return float(_BOTH_WAYS * share * random.choice([control.range.min, control.range.max]))
+    return float(share * control.range.max)
