@@ -63,7 +63,7 @@ def _decode_array(code: int, data: bytes) -> NDArray[np.float32]:
     count, size = _planes(shape)
     kept = np.unpackbits(np.frombuffer(bits, np.uint8))[:count].astype(bool)
     planes = np.zeros((len(kept), size), np.float32)
-    planes[kept] = np.frombuffer(values, "<f4").reshape(-1, size)
+    planes[kept] = np.frombuffer(values, "<f4").reshape(int(kept.sum()), size)
     return planes.reshape(shape)
 
 

@@ -23,6 +23,12 @@ def test_values_and_arrays_come_back_as_they_were() -> None:
     assert len(encode_state(samples)) < 2 * len(samples) + 20
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (0, 5, 2, 2), (2, 0, 4), (2, 3, 0), ()])
+def test_arrays_without_elements_or_dimensions_come_back(shape: tuple[int, ...]) -> None:
+    back = decode_state(encode_state(np.zeros(shape, np.float32)))
+    assert back.shape == shape and not back.any()
+
+
 def test_channels_of_zeros_take_no_room() -> None:
     latents = np.zeros((1214, 8, 8), np.float32)
     latents[:128] = np.random.default_rng(0).normal(size=(128, 8, 8))
