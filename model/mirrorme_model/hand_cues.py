@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, NUM_HANDS, NUM_KEYPOINTS
 
+FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
+"""Keypoints of each, thumb first; 0 is the wrist."""
 _SHAPE = (3, FRAMES_PER_LATENT, NUM_HANDS, NUM_KEYPOINTS)
 
 

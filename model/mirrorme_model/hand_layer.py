@@ -13,11 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.hand_cues import FINGERS
 from mirrorme_model.vae_config import SPATIAL_FACTOR
 from mirrorme_model.vae_layers import FrameConv, init_conv
 
-_CHAINS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
-"""Keypoints of the fingers, thumb first."""
 _PALM = ((0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17), (1, 5), (1, 2))
 _RADII = (
     (0.100, 0.084, 0.074, 0.059),
@@ -99,13 +98,13 @@ def lay_hands(frames: Tensor, patches: Tensor, paint: Tensor, hands: Tensor) -> 
     """
     cover, lines = hand_shapes(hands, frames.shape[2], frames.shape[3])
     colors = patches.unflatten(1, (3, -1)).mean(dim=2)
-    inside = nn.functional.avg_pool2d(cover, frames.shape[2] // paint.shape[2]) ** 4
+    patch_px = frames.shape[2] // paint.shape[2]
+    inside = nn.functional.avg_pool2d(cover, patch_px) ** 4
     total = inside.mean(dim=(2, 3), keepdim=True) + _LEAST_INSIDE
     color = (colors * inside).mean(dim=(2, 3), keepdim=True) / total
     added, darkness, opacity = paint.split(HandLayer.CHANNELS, dim=1)
     coarse = torch.cat([color + added, darkness, torch.sigmoid(opacity)], dim=1)
-    scale = (frames.shape[2] // paint.shape[2], frames.shape[3] // paint.shape[3])
-    fine = nn.functional.interpolate(coarse, scale_factor=tuple(map(float, scale)), mode="bilinear")
+    fine = nn.functional.interpolate(coarse, scale_factor=float(patch_px), mode="bilinear")
     colors, darkness, opacity = fine.split(HandLayer.CHANNELS, dim=1)
     return frames + cover * opacity * (colors - darkness * lines - frames)
 
@@ -161,7 +160,7 @@ def _drawn(points: Tensor, given: Tensor, cells: Tensor, pixel: Tensor) -> Tenso
     Returns:
         [n, 2, c, c].
     """
-    pairs = [(chain[i], chain[i + 1]) for i in range(3) for chain in _CHAINS]
+    pairs = [(chain[i], chain[i + 1]) for i in range(3) for chain in FINGERS]
     radii = [(radii[i], radii[i + 1]) for i in range(3) for radii in _RADII]
     bones, along = _distances(points, given, cells, pairs, radii)
     fingers = bones.unflatten(1, (3, -1)).amin(dim=1)
@@ -169,7 +168,7 @@ def _drawn(points: Tensor, given: Tensor, cells: Tensor, pixel: Tensor) -> Tenso
     sharp = _PALM_SHARPNESS
     palm = _PALM_INSET - torch.logsumexp(-sharp * palm, dim=1, keepdim=True) / sharp
     nearest = fingers.amin(dim=1, keepdim=True)
-    begun = _smoothstep(along[:, : len(_CHAINS)], *_BASE)
+    begun = _smoothstep(along[:, : len(FINGERS)], *_BASE)
     begun = torch.where(fingers <= nearest, begun, 0.0).amax(dim=1, keepdim=True)
     before_palm = torch.where(nearest < 0, begun * _smoothstep(nearest, *_LINE), 0.0)
     distance = torch.minimum(nearest, palm)

@@ -7,9 +7,12 @@ none.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
+from mirrorme_model.hand_cues import FINGERS
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
     NUM_HANDS,
@@ -25,8 +28,8 @@ _AT_WRIST = 0.5
 """A dot's strength there; 1 at fingertips."""
 _SKETCHED = FRAMES_PER_LATENT // SKETCHES_PER_LATENT
 _BONES = (
-    *((0, first) for first in (1, 5, 9, 13, 17)),
-    *((joint, joint + 1) for first in (1, 5, 9, 13, 17) for joint in range(first, first + 3)),
+    *((0, finger[0]) for finger in FINGERS),
+    *(bone for finger in FINGERS for bone in itertools.pairwise(finger)),
 )
 _BETWEEN = (1 / 3, 2 / 3)
 """Where strokes are dotted between two keypoints."""

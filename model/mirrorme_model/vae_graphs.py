@@ -81,9 +81,9 @@ def _give_bytes(vae: VideoVae) -> None:
     where pixels are laid out before that, which runtimes do colour by colour."""
     p = vae.config.patch_px
     config = vae.config.decoder
-    bent = config is not None and (config.flow or config.hand_layer)
+    laid_out = config is not None and (config.flow or config.hand_layer)
     order = torch.arange(3 * p * p).reshape(3, p, p)
-    order = order.permute((0, 2, 1) if bent else (2, 1, 0)).flatten()
+    order = order.permute((0, 2, 1) if laid_out else (2, 1, 0)).flatten()
     vae.seam_step *= HALF_RANGE
     offset: Tensor | None = None
     if vae.basis is not None:

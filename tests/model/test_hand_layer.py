@@ -98,15 +98,16 @@ def test_outlines_are_inside_and_the_right_hand_hides_those_of_the_left() -> Non
     cover, lines = shapes_of(left)
     assert lines.max() > 0.8 and (lines <= cover + 1e-6).all()
     assert at(lines, left, INDEX_TIP) < 0.5
-    both = left.clone()
-    both[0, RIGHT] = both[0, LEFT]
-    torch.testing.assert_close(shapes_of(both).lines, lines, atol=0.3, rtol=0)
     alone = shapes_of(flat_hand(80, (64, 110), side=RIGHT))
     torch.testing.assert_close(alone.cover, cover)
+    right = flat_hand(80, (50, 85), side=RIGHT)
+    over = shapes_of(right)
+    hidden = (lines > 0.5) & (over.cover == 1) & (over.lines < 0.01)
+    assert hidden.sum() > 10 and shapes_of(left + right).lines[hidden].max() < 0.02
 
 
 def test_drawn_hands_have_the_shape_that_is_told() -> None:
-    """Painted frames with hands and without: most of what differs is covered, and little else."""
+    """What is covered has the colour of skin, and little of what is around it."""
     frames = 24
     hands, shown = hand_motion("both", np.ones(frames), np.zeros(frames), np.random.default_rng(3))
     pose = dataclasses.replace(rest_pose(frames), hands=hands, hand_shown=shown)
@@ -154,8 +155,10 @@ def test_the_engine_lays_hands_as_the_model_does(tiny: AvatarModel) -> None:
     assert (
         vae.decode_chunk(untold.transpose(1, 2)) - vae.decode_chunk(window.transpose(1, 2))
     ).any()
-    inside = ((expected > 1) & (expected < 254)).float().mean()
-    assert inside > 0.9 and (made - expected).abs().median() < 0.6
+    # The engine cuts off what bytes do not hold before hands are laid over as well.
+    within = (expected > 8) & (expected < 247)
+    assert within.float().mean() > 0.9
+    assert (made - expected).abs()[within].quantile(0.99) < 0.6
 
 
 def test_a_hand_layer_wants_hands_and_a_causal_decoder() -> None:

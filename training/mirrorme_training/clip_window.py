@@ -95,6 +95,14 @@ def window_tokens(audio: AudioEncoder, pcm: Tensor, num_latents: int) -> Tensor:
     return tokens[:, LEAD_LATENTS : LEAD_LATENTS + num_latents]
 
 
+def cut_tokens(
+    frames: Tensor, row: int, column: int, tokens: tuple[int, int], stride: int, axis: int
+) -> Tensor:
+    """Rows and columns of some tokens, each `stride` long, out of frames whose rows are `axis`."""
+    high = frames.narrow(axis, row * stride, tokens[0] * stride)
+    return high.narrow(axis + 1, column * stride, tokens[1] * stride)
+
+
 def token_masks(masks: Tensor, stride_px: int, frames: int) -> Tensor:
     """`[1 + 8k, 2, h, w]` uint8 to `[1 + k, 2, h / s, w / s]`: the most of a latent's frames."""
     pooled = torch.nn.functional.avg_pool2d(masks.float() / 255, stride_px)

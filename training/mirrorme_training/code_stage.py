@@ -177,8 +177,8 @@ def with_lead(values: Tensor) -> Tensor:
 
 
 def with_cues(model: AvatarModel, seed: int) -> AvatarModel:
-    """The model itself, if its decoder is told of faces and hands; else a copy that is, which
-    changes nothing yet."""
+    """The model itself, if its decoder is told of faces and hands; else a copy that is, whose
+    new layers change nothing yet, but for the shapes of hands that are told."""
     if model.vae.decoder is None or model.config == (config := model.config.with_cues()):
         return model
     made = AvatarModel.random(config, seed, zero_adapters=True)

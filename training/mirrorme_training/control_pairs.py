@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import to_video
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
-from mirrorme_training.clip_window import MASK_STRIDE
+from mirrorme_training.clip_window import MASK_STRIDE, cut_tokens
 from mirrorme_training.portrait_pose import (
     BREATH,
     CONTROL_INDEX,
@@ -90,17 +90,18 @@ class ControlPairs:
         masks = torch.stack([shown.face_mask[REST], shown.mouth_mask[REST]])[None].float()
         masks = nn.functional.avg_pool2d(masks, MASK_STRIDE)[0]
         inside = nn.functional.avg_pool2d(masks[None, :1], SPATIAL_FACTOR // MASK_STRIDE)
-        places = nn.functional.avg_pool2d(inside, self._crop_tokens, stride=1)[0, 0]
+        kept = self._crop_tokens
+        places = nn.functional.avg_pool2d(inside, kept, stride=1)[0, 0]
         row, column = divmod(int(places.argmax()), places.shape[1])
         draw = torch.Generator(device).manual_seed(int(random.integers(2**62)))
-        made = self._made(shown.frames[REST], controls, asked[:, order.cpu()].to(device), draw)
+        made = self._made(shown.frames[REST], controls, asked.to(device)[:, order], draw)
         return {
-            "frames": self._cut(shown.frames.movedim(-1, 1), row, column, SPATIAL_FACTOR)
-            .movedim(1, -1)
-            .contiguous(),
-            "made": self._cut(made, row, column, 1).half(),
+            "frames": cut_tokens(shown.frames, row, column, kept, SPATIAL_FACTOR, 1),
+            "made": cut_tokens(made, row, column, kept, 1, 2).half(),
             "code": face_code.truth(opening, controls)[:, 0].half(),
-            "masks": self._cut(masks, row, column, SPATIAL_FACTOR // MASK_STRIDE).to(torch.uint8),
+            "masks": cut_tokens(masks, row, column, kept, SPATIAL_FACTOR // MASK_STRIDE, 1).to(
+                torch.uint8
+            ),
         }
 
     def _states(self, random: np.random.Generator) -> tuple[Pose, Tensor]:
@@ -129,10 +130,11 @@ class ControlPairs:
         identity = identity.expand(count, -1, -1, -1)
         silence = torch.zeros(1, 1, device=self._device)
         tokens = model.audio.encode_clip(silence, _CHUNKS * chunk.num_latents)
+        tokens = tokens.expand(count, -1, -1, -1)
         conditions = Conditions(
             identity=identity,
             motion=identity[:, None].expand(-1, chunk.motion_latents, -1, -1, -1),
-            audio_tokens=tokens[:, : chunk.num_latents].expand(count, -1, -1, -1),
+            audio_tokens=tokens,
             expression=torch.ones(count, device=self._device),
             hand_keypoints=controls.new_zeros(
                 count, model.config.chunk_frames, NUM_HANDS, NUM_KEYPOINTS, 3
@@ -141,21 +143,12 @@ class ControlPairs:
             control_weights=asked[:, None].expand(-1, model.config.chunk_frames, -1),
         )
         chunks = [
-            dataclasses.replace(
-                conditions,
-                audio_tokens=tokens[:, start : start + chunk.num_latents].expand(count, -1, -1, -1),
-            )
-            for start in range(0, tokens.shape[1], chunk.num_latents)
+            dataclasses.replace(conditions, audio_tokens=heard)
+            for heard in tokens.split(chunk.num_latents, dim=1)
         ]
         shape = (len(chunks), chunk.num_latents, *identity.shape[1:])
         noise = torch.randn(shape, device=self._device, generator=draw).expand(count, *shape)
         return roll_out(model.denoiser, chunks, noise, None)[:, -1]
-
-    def _cut(self, maps: Tensor, row: int, column: int, stride: int) -> Tensor:
-        """Of `[n, ..., h, w]`, whose tokens are `stride` long."""
-        rows, columns = self._crop_tokens
-        high = maps[..., row * stride : (row + rows) * stride, :]
-        return high[..., column * stride : (column + columns) * stride]
 
 
 def _value(control: ControlConfig, random: np.random.Generator) -> float:

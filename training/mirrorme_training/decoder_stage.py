@@ -16,8 +16,6 @@ from mirrorme_model.hand_cues import hand_cues, told_hands
 from mirrorme_model.hand_layer import hand_shapes
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
-    NUM_HANDS,
-    NUM_KEYPOINTS,
     SPATIAL_FACTOR,
 )
 from mirrorme_model.vae_layers import unfold_frames
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import to_pixels, to_video
-from mirrorme_training.clip_window import MASK_STRIDE, ClipSource
+from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, cut_tokens
 from mirrorme_training.control_pairs import JAW_DOWN, ControlPairs
 from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
 from mirrorme_training.latent_clips import LatentClips
@@ -159,11 +157,9 @@ class DecoderStage:
         shown = slots[:, None], torch.stack([bases[moved], moved], dim=1)
         video = to_video(bank["frames"][shown]).repeat_interleave(FRAMES_PER_LATENT, dim=2)
         latents, code = bank["made"][shown].flatten(0, 1), bank["code"][shown].flatten(0, 1)
-        hands = None
-        if self.model.vae.config.hand_channels:
-            none = code.new_zeros(len(code), FRAMES_PER_LATENT, NUM_HANDS, NUM_KEYPOINTS, 3)
-            hands = hand_cues(none.float(), *latents.shape[2:])
-        told = join_cues(latents[:, None].float(), code[:, None].float(), hands)
+        hand_channels = self.model.vae.config.hand_channels
+        no_hands = latents.new_zeros(len(latents), 1, hand_channels, *latents.shape[2:])
+        told = join_cues(latents[:, None].float(), code[:, None].float(), no_hands)
         # As if it had lasted.
         made = self._decode(self.model, told.expand(-1, 2, -1, -1, -1))
         made = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2, 3)
@@ -195,10 +191,10 @@ class DecoderStage:
         for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
             seen.append(latents[i, :, :, row : row + height, column : column + width])
             frames = bank["frames"][slots[i], 1:]
-            videos.append(_cut(frames, row, column, config.crop_tokens, SPATIAL_FACTOR, 1))
+            videos.append(cut_tokens(frames, row, column, config.crop_tokens, SPATIAL_FACTOR, 1))
             shown = bank["frame_masks"][slots[i], 1:]
             stride = SPATIAL_FACTOR // MASK_STRIDE
-            masks.append(_cut(shown, row, column, config.crop_tokens, stride, 2))
+            masks.append(cut_tokens(shown, row, column, config.crop_tokens, stride, 2))
         cropped = torch.stack(seen)
         made = self._decode(self.model, cropped)
         weights = _weights(torch.stack(masks), config.face_weight, config.mouth_weight)
@@ -338,14 +334,6 @@ class DecoderStage:
 
     def finish(self) -> None:
         """See `Stage`: nothing to do."""
-
-
-def _cut(
-    frames: Tensor, row: int, column: int, tokens: tuple[int, int], stride: int, axis: int
-) -> Tensor:
-    """Rows and columns of some tokens, each `stride` long, out of frames whose rows are `axis`."""
-    high = frames.narrow(axis, row * stride, tokens[0] * stride)
-    return high.narrow(axis + 1, column * stride, tokens[1] * stride)
 
 
 def _weights(masks: Tensor, face: float, mouth: float) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 import torch
+from mirrorme_model.hand_cues import FINGERS
 from torch import Tensor
 
 from mirrorme_training.portrait_canvas import Box, Grid
 from mirrorme_training.portrait_scene import Scene
 from mirrorme_training.portrait_shapes import coverage, smoothstep
 
-FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 PALM = ((0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17), (1, 5), (1, 2))
 FINGER_RADII = (
     (0.105, 0.088, 0.078, 0.062),

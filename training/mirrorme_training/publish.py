@@ -48,8 +48,8 @@ def publish(
             of a control than it is told.
         unguessed: by the same names, controls of which the decoder is told only what is asked.
         lips: by how much further lips close in what the decoder is told; None: as before.
-        blend: weights that are mixed in; where their decoder sees less, what it does not see yet
-            changes nothing in them, as where training goes on from them.
+        blend: weights that are mixed in; where their decoder sees less, layers that it lacks are
+            as new ones start, as where training goes on from them.
 
     Raises:
         CheckpointError: a file cannot be read or written, `decoder` has other latents, or `blend`
