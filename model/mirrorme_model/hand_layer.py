@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrorme_model.hand_cues import FINGERS
-from mirrorme_model.vae_config import SPATIAL_FACTOR
+from mirrorme_model.vae_config import NUM_HANDS, SPATIAL_FACTOR
 from mirrorme_model.vae_layers import FrameConv, init_conv
 
 _PALM = ((0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17), (1, 5), (1, 2))
@@ -109,6 +109,31 @@ def lay_hands(frames: Tensor, patches: Tensor, paint: Tensor, hands: Tensor) -> 
     return frames + cover * opacity * (colors - darkness * lines - frames)
 
 
+def lay_shown_hands(frames: Tensor, patches: Tensor, paint: Tensor, hands: Tensor) -> Tensor:
+    """As `lay_hands`, and on a CPU without work for frames that no hand reaches into: whether one
+    does is looked at, which graphs cannot."""
+    shown = shows_hands(hands, frames.shape[2], frames.shape[3])
+    if shown is None:
+        return lay_hands(frames, patches, paint, hands)
+    laid = lay_hands(frames[shown], patches[shown], paint[shown], hands[shown])
+    return frames.index_put((shown,), laid)
+
+
+def shows_hands(hands: Tensor, height: int, width: int) -> Tensor | None:
+    """Which frames a hand reaches into, `[N]` bool; as `hand_shapes`.
+
+    None: on a GPU, where to choose frames costs more than to draw in all.
+    """
+    if not hands.is_cpu:
+        return None
+    points, given = hands[..., :2].flatten(0, 1), hands[..., 2].flatten(0, 1) > 0
+    low, high = _box(points, given)
+    margin = _MARGIN * _lengths(points, given) + 1 / SPATIAL_FACTOR
+    size = torch.tensor([width, height], device=hands.device) / SPATIAL_FACTOR
+    reaches = (high + margin > 0) & (low - margin < size) & given.any(dim=1, keepdim=True)
+    return reaches.all(dim=1).unflatten(0, (-1, NUM_HANDS)).any(dim=1)
+
+
 def hand_shapes(hands: Tensor, height: int, width: int) -> Shapes:
     """What hands cover.
 
@@ -120,8 +145,7 @@ def hand_shapes(hands: Tensor, height: int, width: int) -> Shapes:
     """
     points, given = hands[..., :2].flatten(0, 1), hands[..., 2].flatten(0, 1) > 0
     length = _lengths(points, given)
-    low = torch.where(given[..., None], points, _FAR).amin(dim=1)
-    high = torch.where(given[..., None], points, -_FAR).amax(dim=1)
+    low, high = _box(points, given)
     middle = (low + high) / 2
     # Half the square's side, in hands' lengths.
     reach = ((high - low).amax(dim=1, keepdim=True) / 2 / length).clamp(min=0) + _MARGIN
@@ -137,6 +161,12 @@ def hand_shapes(hands: Tensor, height: int, width: int) -> Shapes:
     left, right = drawn.unflatten(0, (-1, 2)).unbind(1)
     under = 1 - right[:, :1]
     return Shapes(right[:, :1] + under * left[:, :1], right[:, 1:] + under * left[:, 1:])
+
+
+def _box(points: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners around what is given of hands, `[n, 2]`."""
+    low = torch.where(given[..., None], points, _FAR).amin(dim=1)
+    return low, torch.where(given[..., None], points, -_FAR).amax(dim=1)
 
 
 def _lengths(points: Tensor, given: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ class PatchBasis(nn.Module):
         side = self._side
         first = len(self.mean) * (FRAMES_PER_LATENT - last_frames) // FRAMES_PER_LATENT
         amplitudes = latents.permute(0, 2, 3, 4, 1) / (self.log_gain.exp() * len(self.mean) ** 0.5)
-        x = amplitudes @ self.weight[:, first:] + self.mean[first:]
+        # Contiguous, or torch multiplies token by token, each by a copy of the weights.
+        x = amplitudes.contiguous() @ self.weight[:, first:] + self.mean[first:]
         # In two steps: the first moves whole rows of a block, the second turns channels alone. At
         # once, single numbers are moved, which takes runtimes several times as long.
         x = x.unflatten(-1, (last_frames, side, -1)).permute(0, 1, 4, 2, 5, 3, 6)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mirrorme_model.face_flow import FLOW_SEAM_STEP, bend
 from mirrorme_model.hand_cues import told_hands
-from mirrorme_model.hand_layer import lay_hands
+from mirrorme_model.hand_layer import lay_shown_hands
 from mirrorme_model.latent_scale import LatentScale
 from mirrorme_model.patch_basis import PatchBasis
 from mirrorme_model.vae_config import FRAMES_PER_LATENT, SPATIAL_FACTOR, VaeConfig
@@ -135,7 +135,7 @@ class VideoVae(nn.Module):
             frames = bend(frames, fold_frames(drawn.flow))
         if drawn.paint is not None and drawn.hands is not None:
             patches, paint = fold_frames(drawn.patches), fold_frames(drawn.paint)
-            frames = lay_hands(frames, patches, paint, drawn.hands.flatten(0, 1))
+            frames = lay_shown_hands(frames, patches, paint, drawn.hands.flatten(0, 1))
         return unfold_frames(frames, len(drawn.patches))
 
     def _parts(self, latents: Tensor) -> tuple[Tensor, Cues]:

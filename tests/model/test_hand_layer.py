@@ -9,7 +9,14 @@ import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.errors import ConfigError
-from mirrorme_model.hand_layer import HandLayer, Shapes, hand_shapes, lay_hands
+from mirrorme_model.hand_layer import (
+    HandLayer,
+    Shapes,
+    hand_shapes,
+    lay_hands,
+    lay_shown_hands,
+    shows_hands,
+)
 from mirrorme_model.presets import preset
 from mirrorme_model.vae_graphs import DecoderGraph
 from mirrorme_training.motion_gestures import hand_motion
@@ -140,6 +147,32 @@ def test_hands_take_the_colour_that_frames_have_inside_them() -> None:
     assert torch.equal(made[outside], frames[outside])
     paint[:, -HandLayer.CHANNELS[-1] :] = -20.0
     torch.testing.assert_close(lay_hands(frames, patches, paint, hands), frames)
+
+
+def test_frames_that_no_hand_reaches_are_left_out_and_nothing_else_changes() -> None:
+    torch.manual_seed(0)
+    wrists = [(64, 110), (-20, 60), (-80, 60), (64, 230), (64, 180), (170, 60), (128, 120)]
+    hands = torch.cat([flat_hand(40, wrist, side=i % 2) for i, wrist in enumerate(wrists)])
+    hands = torch.cat([hands, torch.zeros(1, 2, 21, 3)])
+    shown = shows_hands(hands, SIZE_PX, SIZE_PX)
+    assert shown is not None and not shown.all()
+    covered = shapes_of(hands).cover.flatten(1).any(dim=1)
+    assert covered.any() and not (covered & ~shown).any()
+    frames = torch.rand(len(hands), 3, SIZE_PX, SIZE_PX)
+    patches = torch.nn.functional.pixel_unshuffle(frames, 4)
+    paint = torch.randn(len(hands), 5, SIZE_PX // 4, SIZE_PX // 4)
+    some = lay_shown_hands(frames, patches, paint, hands)
+    torch.testing.assert_close(some, lay_hands(frames, patches, paint, hands))
+
+
+def test_layers_learn_nothing_where_no_hand_is_but_are_asked() -> None:
+    """Several processes wait for the gradients of all weights."""
+    frames, hands = torch.rand(2, 3, SIZE_PX, SIZE_PX), torch.zeros(2, 2, 21, 3)
+    paint = torch.randn(2, 5, SIZE_PX // 4, SIZE_PX // 4, requires_grad=True)
+    made = lay_shown_hands(frames, torch.nn.functional.pixel_unshuffle(frames, 4), paint, hands)
+    assert torch.equal(made, frames)
+    made.sum().backward()
+    assert paint.grad is not None and not paint.grad.any()
 
 
 @torch.no_grad()

@@ -104,3 +104,23 @@ def test_a_step_shows_each_person_at_rest_and_then_moved(tmp_path: Path) -> None
     loss.backward()
     assert stage.model.vae.decoder is not None
     assert stage.model.vae.decoder.conv_in.conv.weight.grad is not None
+
+
+def test_controls_that_move_few_pixels_may_count_as_much_as_all_others(tmp_path: Path) -> None:
+    config = load_recipe("tiny", "decoder")
+    assert isinstance(config, DecoderStageConfig)
+    config = dataclasses.replace(
+        config, pair_batch=8, pairs_every_steps=2, pair_evenness=1.0, face_weight=0, mouth_weight=0
+    )
+    source = PaintedOnDemand(ClipStore(make_data(tmp_path)))
+    model = AvatarModel.random(preset("tiny"), 0)
+    stage = DecoderStage(model, config, source, 0, autocast=False)
+    stage.advance(0)
+    video, weights, _ = stage._draw_pairs(torch.Generator().manual_seed(0))
+    moved = (video - video.mean(dim=2, keepdim=True)).square()
+    seen = moved.mean(dim=(1, 2, 3, 4)) > 1e-5
+    much = moved[seen].mean(dim=(1, 2, 3, 4))
+    assert len(much) > 3 and much.max() > 5 * much.min()
+    counted = (moved * weights).mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(counted[seen], torch.ones(int(seen.sum())))
+    assert (counted[~seen] < 1).all()

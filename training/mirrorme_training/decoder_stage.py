@@ -12,8 +12,8 @@ import torch
 from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.conditions import Conditions
 from mirrorme_model.denoiser import join_cues
+from mirrorme_model.face_code import OPENING_UNIT
 from mirrorme_model.hand_cues import hand_cues, told_hands
-from mirrorme_model.hand_layer import hand_shapes
 from mirrorme_model.vae_config import (
     FRAMES_PER_LATENT,
     SPATIAL_FACTOR,
@@ -27,7 +27,9 @@ from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, cut_tokens
 from mirrorme_training.control_pairs import JAW_DOWN, ControlPairs
 from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
 from mirrorme_training.latent_clips import LatentClips
+from mirrorme_training.lip_closings import lip_closings
 from mirrorme_training.parts import WHOLE, Parts
+from mirrorme_training.pixel_weights import mask_weights, near_hands, squared_movement
 from mirrorme_training.recipe import BankConfig, DecoderStageConfig, RecipeError
 from mirrorme_training.rollout import roll_out
 from mirrorme_training.stage import Picture, averaged_copy, shows_pictures, spread_indices, tile
@@ -39,8 +41,6 @@ _STRIP_CLIPS = 4
 _STRIP_FRAMES = 8
 _DRAWN = 0.05
 """A token whose sketch is brighter anywhere has a hand in it."""
-_HAND_MARGIN_PX = 8
-"""Around hands so much counts as they do: edges are what tells fingers apart."""
 
 
 class DecoderStage:
@@ -143,7 +143,9 @@ class DecoderStage:
         hands = self._told(hands, generator)
         made = self.model.vae.decode(join_cues(latents, code, hands).transpose(1, 2))
         # Faces count no more than the rest: portraits are what everything is told by.
-        weights = _weights(bank["frame_masks"][shown][:, None], 0.0, config.picture_mouth_weight)
+        weights = mask_weights(
+            bank["frame_masks"][shown][:, None], 0.0, config.picture_mouth_weight
+        )
         return video, weights, made
 
     def _draw_pairs(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,13 +166,18 @@ class DecoderStage:
         made = self._decode(self.model, told.expand(-1, 2, -1, -1, -1))
         made = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2, 3)
         masks = bank["masks"][slots][:, None]
-        weights = _weights(masks, config.face_weight, config.mouth_weight)
+        weights = mask_weights(masks, config.face_weight, config.mouth_weight)
+        weights = weights * squared_movement(video, weights) ** -config.pair_evenness
         return video, weights.expand(-1, -1, video.shape[2], -1, -1), made
 
     def _draw_clips(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of frames `[B, 3, T, H, W]`, weights and what is made of their latents."""
         config, bank = self._config, self._bank
-        slots = self._integers(len(bank), config.batch, generator)
+        closings = self._closings()
+        odds = closings.any(dim=1).float()
+        odds *= config.closing_share / odds.sum().clamp(min=1)
+        odds += (1 - odds.sum()) / len(bank)
+        slots = torch.multinomial(odds, config.batch, replacement=True, generator=generator)
         hands = self._told(bank["keypoints"][slots], generator)
         sketch = self._sketch(hands)
         places = self._places(slots, sketch, generator)
@@ -197,14 +204,15 @@ class DecoderStage:
             masks.append(cut_tokens(shown, row, column, config.crop_tokens, stride, 2))
         cropped = torch.stack(seen)
         made = self._decode(self.model, cropped)
-        weights = _weights(torch.stack(masks), config.face_weight, config.mouth_weight)
+        closing = closings[slots][:, None, :, None, None]
+        weights = mask_weights(
+            torch.stack(masks),
+            config.face_weight,
+            config.mouth_weight + config.closing_weight * closing,
+        )
         if hands is not None:
             told = told_hands(cropped[:, 1:, -hands.shape[2] :])
-            sides = height * SPATIAL_FACTOR, width * SPATIAL_FACTOR
-            cover = hand_shapes(told.flatten(0, 1), *sides).cover
-            near = nn.functional.max_pool2d(
-                cover, 2 * _HAND_MARGIN_PX + 1, stride=1, padding=_HAND_MARGIN_PX
-            )
+            near = near_hands(told.flatten(0, 1), height * SPATIAL_FACTOR, width * SPATIAL_FACTOR)
             weights += config.hand_weight * unfold_frames(near, len(slots))
         return to_video(torch.stack(videos)), weights, made
 
@@ -249,6 +257,11 @@ class DecoderStage:
         odds = odds**4 + self._config.elsewhere / odds[0].numel()
         drawn = torch.multinomial(odds.flatten(1), 1, generator=generator)[:, 0]
         return drawn // odds.shape[2], drawn % odds.shape[2]
+
+    def _closings(self) -> Tensor:
+        """Where lips close for a moment in what is trained of each clip, `[N, T]`."""
+        code = self._bank["code"][:, 1:, :FRAMES_PER_LATENT]
+        return lip_closings(OPENING_UNIT * code.float().flatten(1))
 
     def _integers(self, high: int, count: int, generator: torch.Generator) -> Tensor:
         device = self._bank["frames"].device
@@ -334,16 +347,3 @@ class DecoderStage:
 
     def finish(self) -> None:
         """See `Stage`: nothing to do."""
-
-
-def _weights(masks: Tensor, face: float, mouth: float) -> Tensor:
-    """`[B, T, 2, h, w]` to `[B, 1, T, H, W]`: 1, and so much more where face and mouth are."""
-    seen = _enlarged(masks.float() / 255, MASK_STRIDE)
-    return 1 + face * seen[:, :1] + mouth * seen[:, 1:]
-
-
-def _enlarged(maps: Tensor, stride: int) -> Tensor:
-    """`[B, T, M, h, w]` to `[B, M, T, H, W]` of pixels."""
-    return nn.functional.interpolate(
-        maps.transpose(1, 2), scale_factor=(1.0, float(stride), float(stride))
-    )

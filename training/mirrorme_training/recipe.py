@@ -279,6 +279,10 @@ class DecoderStageConfig:
     square_weight: float = 4.0
     face_weight: float = 1.0
     mouth_weight: float = 6.0
+    closing_weight: float = 0.0
+    """What mouths count besides in frames where lips close for a moment (see `lip_closings`)."""
+    closing_share: float = 0.0
+    """Share of the clips that are drawn from among those with such frames."""
     hand_weight: float = 4.0
     pairs_every_steps: int = 0
     """Such a step trains on people at rest and the same with one control moved (see
@@ -289,6 +293,9 @@ class DecoderStageConfig:
     """Pairs a step."""
     pair_deviation_weight: float = 400.0
     """`deviation_weight` there."""
+    pair_evenness: float = 0.0
+    """What controls that move few pixels count there: 1, as much as all others; 0, as much less as
+    they move less."""
 
 
 StageConfig: TypeAlias = (
