@@ -176,7 +176,8 @@ class DecoderStage:
         closings = self._closings()
         odds = closings.any(dim=1).float()
         odds *= config.closing_share / odds.sum().clamp(min=1)
-        odds += (1 - odds.sum()) / len(bank)
+        # Sums of many shares may be a little above 1.
+        odds += (1 - odds.sum()).clamp(min=0) / len(bank)
         slots = torch.multinomial(odds, config.batch, replacement=True, generator=generator)
         hands = self._told(bank["keypoints"][slots], generator)
         sketch = self._sketch(hands)
