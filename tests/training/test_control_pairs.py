@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from mirrorme_training.recipe import DecoderStageConfig, load_recipe
 from tests.training.training_runs import make_data
 
 NAMES = [control.name for control in preset("tiny").controls.controls]
+TURNED = ["head_yaw", "head_pitch", "head_roll", "gaze_x", "gaze_y", "breath"]
+TURNS = 3
 MOVED = [name for name in NAMES if not name.startswith("head_") and name != "breath"]
 
 
@@ -42,7 +45,7 @@ def test_all_controls_but_those_of_the_whole_picture_are_moved_by_themselves(
     pairs: ControlPairs, record: Record
 ) -> None:
     code = record["code"].float()
-    assert len(code) == len(pairs.bases) == 2 + len(MOVED)
+    assert len(code) == len(pairs.bases) == 2 + len(MOVED) + TURNS
     for state, name in enumerate(MOVED, start=JAW_DOWN + 1):
         base = pairs.bases[state]
         assert base == (JAW_DOWN if name == "mouthClose" else REST)
@@ -52,6 +55,24 @@ def test_all_controls_but_those_of_the_whole_picture_are_moved_by_themselves(
         assert (value > 0.15).all() and (value <= (0.5 if "gaze" in name else 1.0)).all()
     assert torch.equal(code[JAW_DOWN, coded_channels(NAMES.index("jawOpen"), len(NAMES))],
                        torch.tensor([0.5, 0.5]))  # fmt: skip
+
+
+def test_heads_stand_a_little_turned_and_at_last_otherwise_and_not_at_all(
+    pairs: ControlPairs, record: Record
+) -> None:
+    code = record["code"].float()
+    channels = {name: coded_channels(NAMES.index(name), len(NAMES)) for name in TURNED}
+    for name, own in channels.items():
+        others = [state for state, moved in enumerate(MOVED, start=JAW_DOWN + 1) if moved != name]
+        assert torch.equal(code[others][:, own], code[REST, own].expand(len(others), -1))
+        reach = 1.0 if name == "breath" else 0.3 if "gaze" in name else 4 / 30
+        turned = code[[REST, -3, -2]][:, own[0]].abs()
+        assert (turned > 0).all() and (turned <= reach * 1.01).all()
+        assert not code[-1, own].any()
+    assert pairs.bases[-TURNS:] == [REST] * TURNS
+    for turn in (-3, -2, -1):
+        changed = (code[turn] - code[REST])[8:].nonzero().flatten() + 8
+        assert changed.tolist() == sorted(itertools.chain(*channels.values()))
 
 
 def test_the_denoiser_made_them_of_what_was_asked(pairs: ControlPairs, record: Record) -> None:
@@ -79,9 +100,8 @@ def test_pictures_are_of_the_person_at_rest_and_moved() -> None:
         touched = (moved[state] > 8).float().mean()
         assert 0 < touched < 0.2, name
     face = torch.nn.functional.interpolate(record["masks"][None].float(), scale_factor=4.0)[0, 0]
-    assert moved[JAW_DOWN + 1 :].amax(dim=0)[face > 127].mean() > 4 * float(
-        moved[JAW_DOWN + 1 :].amax(dim=0)[face == 0].mean()
-    )
+    most = moved[JAW_DOWN + 1 : -TURNS].amax(dim=0)
+    assert most[face > 127].mean() > 4 * float(most[face == 0].mean())
 
 
 def test_a_step_shows_each_person_at_rest_and_then_moved(tmp_path: Path) -> None:
@@ -106,11 +126,28 @@ def test_a_step_shows_each_person_at_rest_and_then_moved(tmp_path: Path) -> None
     assert stage.model.vae.decoder.conv_in.conv.weight.grad is not None
 
 
+def test_lips_that_stay_closed_may_be_told_as_closed_further(tmp_path: Path) -> None:
+    config = load_recipe("tiny", "decoder")
+    assert isinstance(config, DecoderStageConfig)
+    config = dataclasses.replace(config, pairs_every_steps=2, pair_closer_ratio=0.12)
+    source = PaintedOnDemand(ClipStore(make_data(tmp_path)))
+    stage = DecoderStage(AvatarModel.random(preset("tiny"), 0), config, source, 0, autocast=False)
+    code = torch.zeros(6, 2, 20)
+    code[1, 0, :8] = code[2, 1, 3] = 0.6  # of a tenth of the mouth's width: open
+    told = stage._further_closed(code, torch.Generator().manual_seed(0))
+    by = (code - told)[..., :8].amax(dim=(1, 2))
+    assert torch.equal(told[1:3], code[1:3])
+    shut = by[[0, 3, 4, 5]]
+    assert (shut > 0).all() and (shut <= 1.2).all() and len(shut.unique()) == 4
+    assert torch.equal(told[..., 8:], code[..., 8:])
+    assert all(torch.equal(pair, pair[:1, :1].expand_as(pair)) for pair in told[3:, :, :8])
+
+
 def test_controls_that_move_few_pixels_may_count_as_much_as_all_others(tmp_path: Path) -> None:
     config = load_recipe("tiny", "decoder")
     assert isinstance(config, DecoderStageConfig)
     config = dataclasses.replace(
-        config, pair_batch=8, pairs_every_steps=2, pair_evenness=1.0, face_weight=0, mouth_weight=0
+        config, pair_batch=16, pairs_every_steps=2, pair_evenness=1.0, face_weight=0, mouth_weight=0
     )
     source = PaintedOnDemand(ClipStore(make_data(tmp_path)))
     model = AvatarModel.random(preset("tiny"), 0)

@@ -155,6 +155,24 @@ def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path)
         publish(first, tmp_path / "refused.safetensors", blend=Blend(stranger))
 
 
+def test_weights_that_others_went_on_from_are_mixed_in_without_telling_their_origin_twice(
+    whole: AvatarModel, tmp_path: Path
+) -> None:
+    start = {"stage": "hands", "parent": {"stage": "vae"}}
+    later = {"stage": "decoder", "parent": {"stage": "code", "parent": start}}
+    for name, provenance in (("start", start), ("later", later)):
+        save_checkpoint(
+            tmp_path / f"{name}.safetensors", whole, trained=True, provenance=provenance
+        )
+    output = tmp_path / "mean.safetensors"
+    publish(
+        tmp_path / "later.safetensors", output, blend=Blend(tmp_path / "start.safetensors", 0.3)
+    )
+    assert load_checkpoint(output).provenance == {
+        **later, "blend": {"stages_ago": 2, "share": 0.3}
+    }  # fmt: skip
+
+
 def test_weights_from_before_the_decoder_saw_hands_everywhere_may_be_mixed_in(
     tmp_path: Path,
 ) -> None:

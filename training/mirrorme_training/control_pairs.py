@@ -1,7 +1,9 @@
-"""People at rest, and the same with one control moved: the difference is what that control does.
+"""People who are silent, and the same with one control moved: the difference is what it does.
 
 In clips everything moves, and what a lid or a nostril does is small beside how wrong the rest is
-made. Between two pictures that are alike but for one control, that is all there is.
+made. Between two pictures that are alike but for one control, that is all there is. Heads stand as
+idle motion leaves them, a little turned: what they do besides is seen in pairs of its own, or it
+would be taken for what small controls do.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from mirrorme_training.clip_window import MASK_STRIDE, cut_tokens
 from mirrorme_training.portrait_pose import (
     BREATH,
     CONTROL_INDEX,
+    GAZE_CONTROLS,
     HEAD_CONTROLS,
     Pose,
     rest_pose,
@@ -38,7 +41,11 @@ from mirrorme_training.portrait_sampler import sample_identity
 from mirrorme_training.rollout import roll_out
 
 REST, JAW_DOWN = range(2)
-"""The first states; the others have one control moved each."""
+"""The first states; those after them have one control moved each."""
+_TURNS = 3
+"""The last states: turned otherwise than the others, and at last not at all, as in portraits."""
+_TURNED = dict.fromkeys(HEAD_CONTROLS, 4.0) | dict.fromkeys(GAZE_CONTROLS, 0.3) | {BREATH: 1.0}
+"""How far to either side at most, in the controls' units."""
 _CHUNKS = 2
 """That a state has lasted when what is made of it is taken."""
 _JAW = 0.5
@@ -53,7 +60,7 @@ class ControlPairs:
 
     Fields, S being `len(bases)` and h, w `crop_tokens`, where most of the face is: `frames`
     [S, 32h, 32w, 3] uint8; `made` [S, C, h, w], what the denoiser makes of each state; `code`
-    [S, E]; `masks` [2, 8h, 8w] uint8 face and mouth at rest.
+    [S, E]; `masks` [2, 8h, 8w] uint8 face and mouth of the first state.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class ControlPairs:
         self._moved = [c for c in controls if c.name in CONTROL_INDEX and c.name not in whole]
         self.bases = [REST, REST]
         self.bases += [JAW_DOWN if c.name == "mouthClose" else REST for c in self._moved]
+        self.bases += [REST] * _TURNS
         """Of each state the one that it is compared with."""
 
     @torch.no_grad()
@@ -94,7 +102,7 @@ class ControlPairs:
         places = nn.functional.avg_pool2d(inside, kept, stride=1)[0, 0]
         row, column = divmod(int(places.argmax()), places.shape[1])
         draw = torch.Generator(device).manual_seed(int(random.integers(2**62)))
-        made = self._made(shown.frames[REST], controls, asked.to(device)[:, order], draw)
+        made = self._made(shown.frames[-1], controls, asked.to(device)[:, order], draw)
         return {
             "frames": cut_tokens(shown.frames, row, column, kept, SPATIAL_FACTOR, 1),
             "made": cut_tokens(made, row, column, kept, 1, 2).half(),
@@ -109,6 +117,12 @@ class ControlPairs:
         pose = rest_pose(len(self.bases))
         asked = torch.zeros_like(pose.controls)
         drawn: dict[str, Tensor] = {"jawOpen": torch.zeros(len(self.bases))}
+        for name, reach in _TURNED.items():
+            turned = reach * random.uniform(-1, 1, 1 + _TURNS)
+            turned[-1] = 0
+            drawn[name] = torch.full((len(self.bases),), turned[0])
+            drawn[name][-_TURNS:] = torch.from_numpy(turned[1:])
+            asked[:, CONTROL_INDEX[name]] = 1
         for state, base in enumerate(self.bases):
             if JAW_DOWN in (state, base):
                 drawn["jawOpen"][state] = _JAW

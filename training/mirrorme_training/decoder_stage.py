@@ -27,7 +27,7 @@ from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, cut_tokens
 from mirrorme_training.control_pairs import JAW_DOWN, ControlPairs
 from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
 from mirrorme_training.latent_clips import LatentClips
-from mirrorme_training.lip_closings import lip_closings
+from mirrorme_training.lip_closings import CLOSED, lip_closings
 from mirrorme_training.parts import WHOLE, Parts
 from mirrorme_training.pixel_weights import mask_weights, near_hands, squared_movement
 from mirrorme_training.recipe import BankConfig, DecoderStageConfig, RecipeError
@@ -158,10 +158,11 @@ class DecoderStage:
         moved = first + self._integers(len(bases) - first, config.pair_batch, generator)
         shown = slots[:, None], torch.stack([bases[moved], moved], dim=1)
         video = to_video(bank["frames"][shown]).repeat_interleave(FRAMES_PER_LATENT, dim=2)
-        latents, code = bank["made"][shown].flatten(0, 1), bank["code"][shown].flatten(0, 1)
+        code = self._further_closed(bank["code"][shown].float(), generator).flatten(0, 1)
+        latents = bank["made"][shown].flatten(0, 1)
         hand_channels = self.model.vae.config.hand_channels
         no_hands = latents.new_zeros(len(latents), 1, hand_channels, *latents.shape[2:])
-        told = join_cues(latents[:, None].float(), code[:, None].float(), no_hands)
+        told = join_cues(latents[:, None].float(), code[:, None], no_hands)
         # As if it had lasted.
         made = self._decode(self.model, told.expand(-1, 2, -1, -1, -1))
         made = made.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2, 3)
@@ -169,6 +170,14 @@ class DecoderStage:
         weights = mask_weights(masks, config.face_weight, config.mouth_weight)
         weights = weights * squared_movement(video, weights) ** -config.pair_evenness
         return video, weights.expand(-1, -1, video.shape[2], -1, -1), made
+
+    def _further_closed(self, code: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes of pairs `[B, 2, E]`, where lips that stay closed are said to be closed further."""
+        opening, rest = code.tensor_split((FRAMES_PER_LATENT,), dim=-1)
+        closed = (OPENING_UNIT * opening < CLOSED).all(dim=(1, 2), keepdim=True)
+        ratio = torch.rand(len(code), 1, 1, device=code.device, generator=generator)
+        ratio = self._config.pair_closer_ratio * ratio
+        return torch.cat((opening - closed * ratio / OPENING_UNIT, rest), dim=-1)
 
     def _draw_clips(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of frames `[B, 3, T, H, W]`, weights and what is made of their latents."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_CLOSED = 0.05
+CLOSED = 0.05
+"""Of the mouth's width: lips that are less open are closed."""
 _OPEN = 0.12
-"""Of the mouth's width."""
 _WITHIN_FRAMES = 5
 """Lips are open so soon before, and so soon after."""
 
@@ -20,4 +20,4 @@ def lip_closings(opening: Tensor) -> Tensor:
     before = nn.functional.pad(opening[:, None], (_WITHIN_FRAMES, 0))[..., :-1]
     after = nn.functional.pad(opening[:, None], (0, _WITHIN_FRAMES))[..., 1:]
     widest = [nn.functional.max_pool1d(side, _WITHIN_FRAMES, 1)[:, 0] for side in (before, after)]
-    return (opening < _CLOSED) & (torch.minimum(*widest) > _OPEN)
+    return (opening < CLOSED) & (torch.minimum(*widest) > _OPEN)

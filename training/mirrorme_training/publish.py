@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from mirrorme_model.config import LipsConfig, coded_channels
 from mirrorme_model.errors import CheckpointError
 
@@ -66,7 +66,8 @@ def publish(
         if theirs.config != held.model.config:
             raise CheckpointError(f"{blend.checkpoint} is of another model than {checkpoint}")
         _mix(held.model, theirs, blend.share)
-        provenance = {**provenance, "blend": {**other.provenance, "share": blend.share}}
+        origin = _origin(other.provenance, provenance)
+        provenance = {**provenance, "blend": {**origin, "share": blend.share}}
     if decoder is not None:
         other = load_checkpoint(decoder)
         own, theirs = held.model.vae.state_dict(), other.model.vae.state_dict()
@@ -107,6 +108,17 @@ def publish(
         save_checkpoint(output, model, trained=held.trained, provenance=provenance, dtype="float16")
     except OSError as error:
         raise CheckpointError(f"{output} cannot be written: {error}") from error
+
+
+def _origin(theirs: Provenance, own: Provenance) -> Provenance:
+    """What is said of weights that are mixed in. Those that the others went on from are named by
+    how many stages ago that was: what is behind them would be told twice."""
+    ancestor, stages_ago = own.get("parent"), 1
+    while ancestor is not None:
+        if ancestor == theirs:
+            return {"stages_ago": stages_ago}
+        ancestor, stages_ago = ancestor.get("parent"), stages_ago + 1
+    return theirs
 
 
 def _with_lips(model: AvatarModel, lips: LipsConfig) -> AvatarModel:

@@ -285,7 +285,7 @@ class DecoderStageConfig:
     """Share of the clips that are drawn from among those with such frames."""
     hand_weight: float = 4.0
     pairs_every_steps: int = 0
-    """Such a step trains on people at rest and the same with one control moved (see
+    """Such a step trains on people who are silent and the same with one control moved (see
     `ControlPairs`); 0: never."""
     paired_people: int = 400
     """Who are painted for that."""
@@ -296,6 +296,9 @@ class DecoderStageConfig:
     pair_evenness: float = 0.0
     """What controls that move few pixels count there: 1, as much as all others; 0, as much less as
     they move less."""
+    pair_closer_ratio: float = 0.0
+    """Of the mouth's width: where lips stay closed, the code says that they are closed by up to so
+    much further, as sessions tell the decoder (`publish --lips`)."""
 
 
 StageConfig: TypeAlias = (
