@@ -44,6 +44,7 @@ REST, JAW_DOWN = range(2)
 """The first states; those after them have one control moved each."""
 _TURNS = 3
 """The last states: turned otherwise than the others, and at last not at all, as in portraits."""
+_PORTRAIT = -1
 _TURNED = dict.fromkeys(HEAD_CONTROLS, 4.0) | dict.fromkeys(GAZE_CONTROLS, 0.3) | {BREATH: 1.0}
 """How far to either side at most, in the controls' units."""
 _CHUNKS = 2
@@ -102,7 +103,7 @@ class ControlPairs:
         places = nn.functional.avg_pool2d(inside, kept, stride=1)[0, 0]
         row, column = divmod(int(places.argmax()), places.shape[1])
         draw = torch.Generator(device).manual_seed(int(random.integers(2**62)))
-        made = self._made(shown.frames[-1], controls, asked.to(device)[:, order], draw)
+        made = self._made(shown.frames[_PORTRAIT], controls, asked.to(device)[:, order], draw)
         return {
             "frames": cut_tokens(shown.frames, row, column, kept, SPATIAL_FACTOR, 1),
             "made": cut_tokens(made, row, column, kept, 1, 2).half(),
@@ -119,7 +120,7 @@ class ControlPairs:
         drawn: dict[str, Tensor] = {"jawOpen": torch.zeros(len(self.bases))}
         for name, reach in _TURNED.items():
             turned = reach * random.uniform(-1, 1, 1 + _TURNS)
-            turned[-1] = 0
+            turned[_PORTRAIT] = 0
             drawn[name] = torch.full((len(self.bases),), turned[0])
             drawn[name][-_TURNS:] = torch.from_numpy(turned[1:])
             asked[:, CONTROL_INDEX[name]] = 1
