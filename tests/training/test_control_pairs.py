@@ -12,9 +12,9 @@ from mirrorme_model.avatar import AvatarModel
 from mirrorme_model.config import coded_channels
 from mirrorme_model.presets import preset
 from mirrorme_training.clip_bank import Record
-from mirrorme_training.clip_casting import PaintedOnDemand
+from mirrorme_training.clip_casting import PaintedOnDemand, to_video
 from mirrorme_training.clip_store import ClipStore
-from mirrorme_training.control_pairs import JAW_DOWN, REST, ControlPairs
+from mirrorme_training.control_pairs import JAW_DOWN, NUM_TURNED, REST, ControlPairs
 from mirrorme_training.decoder_stage import DecoderStage
 from mirrorme_training.recipe import DecoderStageConfig, load_recipe
 
@@ -22,7 +22,7 @@ from tests.training.training_runs import make_data
 
 NAMES = [control.name for control in preset("tiny").controls.controls]
 TURNED = ["head_yaw", "head_pitch", "head_roll", "gaze_x", "gaze_y", "breath"]
-TURNS = 3
+BREATHS, TURNS = 2, 3
 MOVED = [name for name in NAMES if not name.startswith("head_") and name != "breath"]
 
 
@@ -45,7 +45,7 @@ def test_all_controls_but_those_of_the_whole_picture_are_moved_by_themselves(
     pairs: ControlPairs, record: Record
 ) -> None:
     code = record["code"].float()
-    assert len(code) == len(pairs.bases) == 2 + len(MOVED) + TURNS
+    assert len(code) == len(pairs.bases) == 2 + len(MOVED) + NUM_TURNED
     for state, name in enumerate(MOVED, start=JAW_DOWN + 1):
         base = pairs.bases[state]
         assert base == (JAW_DOWN if name == "mouthClose" else REST)
@@ -65,11 +65,14 @@ def test_heads_stand_a_little_turned_and_at_last_otherwise_and_not_at_all(
     for name, own in channels.items():
         others = [state for state, moved in enumerate(MOVED, start=JAW_DOWN + 1) if moved != name]
         assert torch.equal(code[others][:, own], code[REST, own].expand(len(others), -1))
+        breathed = code[-NUM_TURNED:-TURNS, own]
+        assert len(breathed) == BREATHS
+        assert (breathed == code[REST, own]).all(dim=1).any() == (name != "breath")
         reach = 1.0 if name == "breath" else 0.3 if "gaze" in name else 4 / 30
         turned = code[[REST, -3, -2]][:, own[0]].abs()
         assert (turned > 0).all() and (turned <= reach * 1.01).all()
         assert not code[-1, own].any()
-    assert pairs.bases[-TURNS:] == [REST] * TURNS
+    assert pairs.bases[-NUM_TURNED:] == [REST] * NUM_TURNED
     for turn in (-3, -2, -1):
         changed = (code[turn] - code[REST])[8:].nonzero().flatten() + 8
         assert changed.tolist() == sorted(itertools.chain(*channels.values()))
@@ -100,7 +103,7 @@ def test_pictures_are_of_the_person_at_rest_and_moved() -> None:
         touched = (moved[state] > 8).float().mean()
         assert 0 < touched < 0.2, name
     face = torch.nn.functional.interpolate(record["masks"][None].float(), scale_factor=4.0)[0, 0]
-    most = moved[JAW_DOWN + 1 : -TURNS].amax(dim=0)
+    most = moved[JAW_DOWN + 1 : -NUM_TURNED].amax(dim=0)
     assert most[face > 127].mean() > 4 * float(most[face == 0].mean())
 
 
@@ -124,6 +127,25 @@ def test_a_step_shows_each_person_at_rest_and_then_moved(tmp_path: Path) -> None
     loss.backward()
     assert stage.model.vae.decoder is not None
     assert stage.model.vae.decoder.conv_in.conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_pairs_may_differ_by_turns_of_the_head_and_breath_alone(
+    share: float, tmp_path: Path
+) -> None:
+    config = load_recipe("tiny", "decoder")
+    assert isinstance(config, DecoderStageConfig)
+    config = dataclasses.replace(
+        config, pairs_every_steps=2, paired_people=2, pair_turned_share=share
+    )
+    source = PaintedOnDemand(ClipStore(make_data(tmp_path)))
+    stage = DecoderStage(AvatarModel.random(preset("tiny"), 0), config, source, 0, autocast=False)
+    stage.advance(0)
+    assert stage._pair_bank is not None
+    turned = to_video(stage._pair_bank["frames"][:, -NUM_TURNED:].flatten(0, 1)[:, None])
+    video, _, _ = stage._draw_pairs(torch.Generator().manual_seed(0))
+    for shown in video[:, :, -1:]:
+        assert (shown == turned).flatten(1).all(dim=1).any() == (share == 1.0)
 
 
 def test_lips_that_stay_closed_may_be_told_as_closed_further(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 In clips everything moves, and what a lid or a nostril does is small beside how wrong the rest is
 made. Between two pictures that are alike but for one control, that is all there is. Heads stand as
-idle motion leaves them, a little turned: what they do besides is seen in pairs of its own, or it
-would be taken for what small controls do.
+idle motion leaves them, a little turned and lifted by breath: what that does is seen in pairs of
+its own, or it would be taken for what small controls do.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ from mirrorme_training.rollout import roll_out
 
 REST, JAW_DOWN = range(2)
 """The first states; those after them have one control moved each."""
-_TURNS = 3
-"""The last states: turned otherwise than the others, and at last not at all, as in portraits."""
+_BREATHS, _TURNS = 2, 3
+"""The last states: breathed otherwise than the others, then turned otherwise, and at last not at
+all, as in portraits."""
+NUM_TURNED = _BREATHS + _TURNS
+"""How many last states have no control moved but those of the whole picture."""
 _PORTRAIT = -1
 _TURNED = dict.fromkeys(HEAD_CONTROLS, 4.0) | dict.fromkeys(GAZE_CONTROLS, 0.3) | {BREATH: 1.0}
 """How far to either side at most, in the controls' units."""
@@ -79,7 +82,7 @@ class ControlPairs:
         self._moved = [c for c in controls if c.name in CONTROL_INDEX and c.name not in whole]
         self.bases = [REST, REST]
         self.bases += [JAW_DOWN if c.name == "mouthClose" else REST for c in self._moved]
-        self.bases += [REST] * _TURNS
+        self.bases += [REST] * NUM_TURNED
         """Of each state the one that it is compared with."""
 
     @torch.no_grad()
@@ -123,6 +126,9 @@ class ControlPairs:
             turned[_PORTRAIT] = 0
             drawn[name] = torch.full((len(self.bases),), turned[0])
             drawn[name][-_TURNS:] = torch.from_numpy(turned[1:])
+            if name == BREATH:
+                breaths = reach * random.uniform(-1, 1, _BREATHS)
+                drawn[name][-NUM_TURNED:-_TURNS] = torch.from_numpy(breaths)
             asked[:, CONTROL_INDEX[name]] = 1
         for state, base in enumerate(self.bases):
             if JAW_DOWN in (state, base):

@@ -296,6 +296,8 @@ class DecoderStageConfig:
     pair_evenness: float = 0.0
     """What controls that move few pixels count there: 1, as much as all others; 0, as much less as
     they move less."""
+    pair_turned_share: float = 0.1
+    """Of them: where heads are turned or breathe otherwise, and nothing else is."""
     pair_closer_ratio: float = 0.0
     """Of the mouth's width: where lips stay closed, the code says that they are closed by up to so
     much further, as sessions tell the decoder (`publish --lips`)."""
