@@ -43,7 +43,7 @@ class Scale:
 
 WHOLE = Scale(
     name="whole", fitting_poses=320, recitals=8, recordings=100, reconstructed=40, portraits=100,
-    recognised=100, gesturing=4, steered=2, control_poses=720, true_sweeps=True, idling=2,
+    recognised=100, gesturing=4, steered=2, control_poses=2160, true_sweeps=True, idling=2,
     idle_s=30, true_idle_s=30, drift_s=600, drift_part_s=60,
 )  # fmt: skip
 QUICK = Scale(
