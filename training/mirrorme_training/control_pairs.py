@@ -126,10 +126,9 @@ class ControlPairs:
             turned[_PORTRAIT] = 0
             drawn[name] = torch.full((len(self.bases),), turned[0])
             drawn[name][-_TURNS:] = torch.from_numpy(turned[1:])
-            if name == BREATH:
-                breaths = reach * random.uniform(-1, 1, _BREATHS)
-                drawn[name][-NUM_TURNED:-_TURNS] = torch.from_numpy(breaths)
             asked[:, CONTROL_INDEX[name]] = 1
+        breaths = _TURNED[BREATH] * random.uniform(-1, 1, _BREATHS)
+        drawn[BREATH][-NUM_TURNED:-_TURNS] = torch.from_numpy(breaths)
         for state, base in enumerate(self.bases):
             if JAW_DOWN in (state, base):
                 drawn["jawOpen"][state] = _JAW
