@@ -16,7 +16,7 @@ from mirrorme_training.clip_casting import PaintedOnDemand, to_video
 from mirrorme_training.clip_store import ClipStore
 from mirrorme_training.control_pairs import JAW_DOWN, NUM_TURNED, REST, ControlPairs
 from mirrorme_training.decoder_stage import DecoderStage
-from mirrorme_training.recipe import DecoderStageConfig, load_recipe
+from mirrorme_training.recipe import DecoderStageConfig, RecipeError, load_recipe
 
 from tests.training.training_runs import make_data
 
@@ -147,6 +147,20 @@ def test_pairs_may_differ_by_turns_of_the_head_and_breath_alone(
     video, _, _ = stage._draw_pairs(torch.Generator().manual_seed(0))
     for shown in video[:, :, -1:]:
         assert (shown == turned).flatten(1).all(dim=1).any() == (share == 1.0)
+
+
+def test_some_controls_may_be_shown_three_times_as_often(pairs: ControlPairs) -> None:
+    first, other = MOVED[0], MOVED[-1]
+    odds = pairs.odds(0.4, [first[:-1]])
+    assert len(odds) == len(MOVED) + NUM_TURNED
+    moved, turned = odds[: len(MOVED)], odds[len(MOVED) :]
+    torch.testing.assert_close(moved.sum(), torch.tensor(0.6))
+    torch.testing.assert_close(turned, torch.full_like(turned, 0.4 / NUM_TURNED))
+    favoured = [name.startswith(first[:-1]) for name in MOVED]
+    assert not favoured[MOVED.index(other)]
+    assert moved[0] / moved[MOVED.index(other)] == pytest.approx(3)
+    with pytest.raises(RecipeError, match=f"'noControl'.*{other}"):
+        pairs.odds(0.4, ["noControl"])
 
 
 def test_lips_that_stay_closed_may_be_told_as_closed_further(tmp_path: Path) -> None:

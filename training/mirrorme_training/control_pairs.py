@@ -9,6 +9,7 @@ its own, or it would be taken for what small controls do.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from mirrorme_training.portrait_pose import (
 )
 from mirrorme_training.portrait_renderer import render
 from mirrorme_training.portrait_sampler import sample_identity
+from mirrorme_training.recipe import RecipeError
 from mirrorme_training.rollout import roll_out
 
 REST, JAW_DOWN = range(2)
@@ -48,6 +50,7 @@ all, as in portraits."""
 NUM_TURNED = _BREATHS + _TURNS
 """How many last states have no control moved but those of the whole picture."""
 _PORTRAIT = -1
+_FAVOUR = 3.0
 _TURNED = dict.fromkeys(HEAD_CONTROLS, 4.0) | dict.fromkeys(GAZE_CONTROLS, 0.3) | {BREATH: 1.0}
 """How far to either side at most, in the controls' units."""
 _CHUNKS = 2
@@ -115,6 +118,27 @@ class ControlPairs:
                 torch.uint8
             ),
         }
+
+    def odds(self, turned_share: float, favoured: Sequence[str]) -> Tensor:
+        """Of each state but the two first to be the one shown beside its base, `[S - 2]`.
+
+        Args:
+            turned_share: of the last `NUM_TURNED`, together.
+            favoured: controls, or how their names begin, with `_FAVOUR` times the odds of others.
+
+        Raises:
+            RecipeError: no control's name begins so.
+        """
+        names = [control.name for control in self._moved]
+        for start in favoured:
+            if not any(name.startswith(start) for name in names):
+                raise RecipeError(
+                    f"pair_favoured has {start!r}: want how some of {', '.join(names)} begin"
+                )
+        odds = [_FAVOUR if name.startswith(tuple(favoured)) else 1.0 for name in names]
+        turned = [turned_share / NUM_TURNED] * NUM_TURNED
+        moved = [(1 - turned_share) * share / sum(odds) for share in odds]
+        return torch.tensor([*moved, *turned], device=self._device)
 
     def _states(self, random: np.random.Generator) -> tuple[Pose, Tensor]:
         """Poses, and which controls `[S, controls]` are asked for, in the order of poses."""

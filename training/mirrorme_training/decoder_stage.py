@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mirrorme_training.clip_bank import ClipBank, Record
 from mirrorme_training.clip_casting import to_pixels, to_video
 from mirrorme_training.clip_window import MASK_STRIDE, ClipSource, cut_tokens
-from mirrorme_training.control_pairs import JAW_DOWN, NUM_TURNED, ControlPairs
+from mirrorme_training.control_pairs import JAW_DOWN, ControlPairs
 from mirrorme_training.flow_batch import draw_dropped, moved_alone, take_chunks
 from mirrorme_training.latent_clips import LatentClips
 from mirrorme_training.lip_closings import CLOSED, lip_closings
@@ -75,6 +75,7 @@ class DecoderStage:
         )  # fmt: skip
         self._bank = ClipBank(config.bank, self._make, parts)
         self._pairs = ControlPairs(self.average, config.crop_tokens, seed, source.device)
+        self._pair_odds = self._pairs.odds(config.pair_turned_share, config.pair_favoured)
         paired = BankConfig(num_clips=config.paired_people, renew_every_steps=0)
         self._pair_bank = (
             ClipBank(paired, self._pairs, parts, "paired_people")
@@ -155,9 +156,7 @@ class DecoderStage:
         slots = self._integers(len(bank), config.pair_batch, generator)
         bases = torch.tensor(self._pairs.bases, device=slots.device)
         first = JAW_DOWN + 1
-        share, others = config.pair_turned_share, len(bases) - first - NUM_TURNED
-        odds = torch.full((len(bases) - first,), (1 - share) / others, device=slots.device)
-        odds[-NUM_TURNED:] = share / NUM_TURNED
+        odds = self._pair_odds
         moved = first + torch.multinomial(odds, config.pair_batch, True, generator=generator)
         shown = slots[:, None], torch.stack([bases[moved], moved], dim=1)
         video = to_video(bank["frames"][shown]).repeat_interleave(FRAMES_PER_LATENT, dim=2)

@@ -298,6 +298,9 @@ class DecoderStageConfig:
     they move less."""
     pair_turned_share: float = 0.1
     """Of them: where heads are turned or breathe otherwise, and nothing else is."""
+    pair_favoured: tuple[str, ...] = ()
+    """Controls, or how their names begin, that are moved in three times as many of the others as
+    any other: those that do least of what is asked."""
     pair_closer_ratio: float = 0.0
     """Of the mouth's width: where lips stay closed, the code says that they are closed by up to so
     much further, as sessions tell the decoder (`publish --lips`)."""
