@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from mirrorme_model.avatar import AvatarModel
-from mirrorme_model.checkpoint import load_checkpoint, save_checkpoint
+from mirrorme_model.checkpoint import Provenance, load_checkpoint, save_checkpoint
 from mirrorme_model.config import LipsConfig
 from mirrorme_model.errors import CheckpointError
 from mirrorme_model.presets import preset
@@ -155,22 +155,27 @@ def test_weights_become_the_mean_of_two_runs(whole: AvatarModel, tmp_path: Path)
         publish(first, tmp_path / "refused.safetensors", blend=Blend(stranger))
 
 
-def test_weights_that_others_went_on_from_are_mixed_in_without_telling_their_origin_twice(
-    whole: AvatarModel, tmp_path: Path
+START = {"stage": "hands", "parent": {"stage": "vae"}}
+
+
+@pytest.mark.parametrize(
+    ("mixed_in", "told"),
+    [
+        (START, {"stages_ago": 2}),
+        ({"stage": "code", "parent": START}, {"stage": "code", "parent": {"stages_ago": 2}}),
+    ],
+    ids=["what others went on from", "what went on from the same"],
+)
+def test_no_origin_of_weights_that_are_mixed_is_told_twice(
+    mixed_in: Provenance, told: Provenance, whole: AvatarModel, tmp_path: Path
 ) -> None:
-    start = {"stage": "hands", "parent": {"stage": "vae"}}
-    later = {"stage": "decoder", "parent": {"stage": "code", "parent": start}}
-    for name, provenance in (("start", start), ("later", later)):
-        save_checkpoint(
-            tmp_path / f"{name}.safetensors", whole, trained=True, provenance=provenance
-        )
+    later = {"stage": "decoder", "parent": {"stage": "decoder", "parent": START}}
+    paths = [tmp_path / "later.safetensors", tmp_path / "mixed_in.safetensors"]
+    for path, provenance in zip(paths, (later, mixed_in), strict=True):
+        save_checkpoint(path, whole, trained=True, provenance=provenance)
     output = tmp_path / "mean.safetensors"
-    publish(
-        tmp_path / "later.safetensors", output, blend=Blend(tmp_path / "start.safetensors", 0.3)
-    )
-    assert load_checkpoint(output).provenance == {
-        **later, "blend": {"stages_ago": 2, "share": 0.3}
-    }  # fmt: skip
+    publish(paths[0], output, blend=Blend(paths[1], 0.3))
+    assert load_checkpoint(output).provenance == {**later, "blend": {**told, "share": 0.3}}
 
 
 def test_weights_from_before_the_decoder_saw_hands_everywhere_may_be_mixed_in(

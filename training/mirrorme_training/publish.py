@@ -111,14 +111,15 @@ def publish(
 
 
 def _origin(theirs: Provenance, own: Provenance) -> Provenance:
-    """What is said of weights that are mixed in. Those that the others went on from are named by
-    how many stages ago that was: what is behind them would be told twice."""
+    """What is said of weights that are mixed in. Those that the others went on from, too, are named
+    by how many stages ago that was: what is behind them would be told twice."""
     ancestor, stages_ago = own.get("parent"), 1
     while ancestor is not None:
         if ancestor == theirs:
             return {"stages_ago": stages_ago}
         ancestor, stages_ago = ancestor.get("parent"), stages_ago + 1
-    return theirs
+    parent = theirs.get("parent")
+    return theirs if parent is None else {**theirs, "parent": _origin(parent, own)}
 
 
 def _with_lips(model: AvatarModel, lips: LipsConfig) -> AvatarModel:
