@@ -28,6 +28,7 @@ from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import to_video
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
 from mirrorme_training.clip_window import MASK_STRIDE, cut_tokens
+from mirrorme_training.control_names import controls_named
 from mirrorme_training.portrait_pose import (
     BREATH,
     CONTROL_INDEX,
@@ -130,12 +131,11 @@ class ControlPairs:
             RecipeError: no control's name begins so.
         """
         names = [control.name for control in self._moved]
-        for start in favoured:
-            if not any(name.startswith(start) for name in names):
-                raise RecipeError(
-                    f"pair_favoured has {start!r}: want how some of {', '.join(names)} begin"
-                )
-        odds = [_FAVOUR if name.startswith(tuple(favoured)) else 1.0 for name in names]
+        try:
+            often = {name for start in favoured for name in controls_named(names, start)}
+        except ValueError as error:
+            raise RecipeError(f"pair_favoured: {error}") from error
+        odds = [_FAVOUR if name in often else 1.0 for name in names]
         turned = [turned_share / NUM_TURNED] * NUM_TURNED
         moved = [(1 - turned_share) * share / sum(odds) for share in odds]
         return torch.tensor([*moved, *turned], device=self._device)

@@ -156,8 +156,8 @@ class DecoderStage:
         slots = self._integers(len(bank), config.pair_batch, generator)
         bases = torch.tensor(self._pairs.bases, device=slots.device)
         first = JAW_DOWN + 1
-        odds = self._pair_odds
-        moved = first + torch.multinomial(odds, config.pair_batch, True, generator=generator)
+        moved = torch.multinomial(self._pair_odds, config.pair_batch, True, generator=generator)
+        moved += first
         shown = slots[:, None], torch.stack([bases[moved], moved], dim=1)
         video = to_video(bank["frames"][shown]).repeat_interleave(FRAMES_PER_LATENT, dim=2)
         code = self._further_closed(bank["code"][shown].float(), generator).flatten(0, 1)

@@ -14,6 +14,7 @@ from mirrorme_model.config import LipsConfig, coded_channels
 from mirrorme_model.errors import CheckpointError
 
 from mirrorme_training.code_stage import with_cues
+from mirrorme_training.control_names import controls_named
 
 _DECODER = "decoder."
 
@@ -98,7 +99,7 @@ def publish(
     if unguessed:
         if held.model.denoiser.face_code is None:
             raise ValueError(f"{checkpoint} has no face code that guesses controls")
-        resting = [name for start in unguessed for name in _named(names, start)]
+        resting = [name for start in unguessed for name in controls_named(names, start)]
         for name in resting:
             held.model.denoiser.face_code.stop_guessing(names.index(name))
         provenance = {**provenance, "unguessed": resting}
@@ -128,18 +129,11 @@ def _with_lips(model: AvatarModel, lips: LipsConfig) -> AvatarModel:
     return made
 
 
-def _named(names: Sequence[str], start: str) -> list[str]:
-    meant = [name for name in names if name.startswith(start)]
-    if not meant:
-        raise ValueError(f"no control is named {start!r}: want one of {', '.join(names)}")
-    return meant
-
-
 def _by_control(names: Sequence[str], gains: Mapping[str, float]) -> dict[str, float]:
     """The gain of each control that has one."""
     spelled_out: dict[str, float] = {}
     for start, gain in gains.items():
-        for name in _named(names, start):
+        for name in controls_named(names, start):
             spelled_out[name] = gain * spelled_out.get(name, 1.0)
     return spelled_out
 
