@@ -160,6 +160,34 @@ def test_left_is_the_persons_left(person: Identity) -> None:
     assert still.mouth_corners_px[0, 0, 0] > still.mouth_corners_px[0, 1, 0]
 
 
+@pytest.mark.parametrize("how", ["mouthSmile", "mouthStretch"])
+def test_each_corner_of_the_mouth_is_drawn_out_by_its_own_side(person: Identity, how: str) -> None:
+    def corners(**values: float) -> torch.Tensor:
+        return render(person, pose_of(**values), SIZE).mouth_corners_px[0, :, 0]
+
+    still, left, right = corners(), corners(**{how + "Left": 1.0}), corners(**{how + "Right": 1.0})
+    assert left[0] > still[0] + 1
+    assert right[1] < still[1] - 1
+    assert left[1] == still[1]
+    assert right[0] == still[0]
+
+
+@pytest.mark.parametrize("how", ["mouthSmile", "mouthFrown", "mouthStretch", "mouthPress"])
+def test_the_sides_of_the_mouth_move_apart(person: Identity, how: str) -> None:
+    still = render(person, pose_of(), 256)
+    middle = int(still.mouth_corners_px[0, :, 0].mean())
+
+    def change(side: str) -> tuple[float, float]:
+        """On the person's left and right."""
+        moved = render(person, pose_of(**{how + side: 1.0}), 256)
+        by = (moved.frames.int() - still.frames.int()).abs().sum((0, 1, 3)).float()
+        return float(by[middle:].sum()), float(by[:middle].sum())
+
+    of_left, of_right = change("Left"), change("Right")
+    assert of_left[0] > 1.5 * of_left[1]
+    assert of_right[1] > 1.5 * of_right[0]
+
+
 def test_head_turns_as_its_controls_say(person: Identity) -> None:
     def middle(**values: float) -> torch.Tensor:
         return render(person, pose_of(**values), SIZE).mouth_corners_px[0].mean(0)

@@ -24,13 +24,19 @@ class LipShape:
     """Middle, off the face's when the jaw goes sideways."""
     y: Tensor
     """Where closed lips meet, in the middle."""
-    half_width: Tensor
+    left_width: Tensor
+    """From the middle to the corner on the person's left."""
+    right_width: Tensor
     rise: Tensor
     """Of the upper lip's inner edge above `y`."""
     fall: Tensor
     """Of the lower lip's inner edge below `y`."""
     upper: Tensor
     lower: Tensor
+    """Thickness where neither side is pressed."""
+    left_press: Tensor
+    """How far that side is pressed together, 0 to 1."""
+    right_press: Tensor
     roundness: Tensor
     left_corner: Tensor
     """Raised, positive up."""
@@ -45,13 +51,18 @@ def lip_shape(scene: Scene) -> LipShape:
         return _both(c, name)
 
     jaw, pucker, funnel = c("jawOpen"), c("mouthPucker"), c("mouthFunnel")
-    press, roll = both("mouthPress"), c("mouthRollLower")
+    roll = c("mouthRollLower")
     sneer = both("noseSneer")
     smile, stretch = both("mouthSmile"), both("mouthStretch")
     parted = _parted(c)
     rise, fall = parting(c)
     rounding = (pucker + 0.7 * funnel).clamp(0, 1)
-    width = 1 + 0.16 * smile + 0.16 * stretch - 0.46 * pucker - 0.26 * funnel - 0.07 * jaw
+
+    def width(side: str) -> Tensor:
+        drawn_out = 0.16 * c("mouthSmile" + side) + 0.16 * c("mouthStretch" + side)
+        drawn_in = 0.46 * pucker + 0.26 * funnel + 0.07 * jaw
+        return mouth.width * (1 + drawn_out - drawn_in).clamp_min(0.42)
+
     thick = 1 + 0.28 * rounding - 0.12 * stretch - 0.12 * smile
     corner = mouth.corners + 0.01 * (1 - rounding)
     closed_drop = 0.4 * OPENING * jaw * (1 - parted)
@@ -59,11 +70,14 @@ def lip_shape(scene: Scene) -> LipShape:
     return LipShape(
         x=0.07 * (c("jawLeft") - c("jawRight")),
         y=mouth.y + 0.012 * jaw + closed_drop - 0.012 * sneer,
-        half_width=mouth.width * width.clamp_min(0.42),
+        left_width=width("Left"),
+        right_width=width("Right"),
         rise=rise,
         fall=fall,
-        upper=mouth.upper * thick * (1 - 0.45 * press) * (1 - 0.2 * c("mouthUpperUp")),
-        lower=mouth.lower * (1 + 0.35 * forward) * thick * (1 - 0.4 * press) * (1 - 0.6 * roll),
+        upper=mouth.upper * thick * (1 - 0.2 * c("mouthUpperUp")),
+        lower=mouth.lower * (1 + 0.35 * forward) * thick * (1 - 0.6 * roll),
+        left_press=c("mouthPressLeft"),
+        right_press=c("mouthPressRight"),
         roundness=rounding,
         left_corner=corner + 0.075 * c("mouthSmileLeft") - 0.06 * c("mouthFrownLeft"),
         right_corner=corner + 0.075 * c("mouthSmileRight") - 0.06 * c("mouthFrownRight"),
@@ -98,7 +112,7 @@ def lip_gap(scene: Scene, lips: LipShape) -> Tensor:
 
 def mouth_corners(scene: Scene, lips: LipShape) -> Tensor:
     """The person's left and right corner of the mouth, `[B, 2, 2]` world."""
-    x = torch.cat([lips.x + lips.half_width, lips.x - lips.half_width], dim=1)[..., 0]
+    x = torch.cat([lips.x + lips.left_width, lips.x - lips.right_width], dim=1)[..., 0]
     y = torch.cat([lips.y - lips.left_corner, lips.y - lips.right_corner], dim=1)[..., 0]
     return scene.head.project(scene.head.surface(x, y))
 
@@ -114,7 +128,9 @@ def paint_mouth(scene: Scene) -> tuple[FaceField, Tensor, Tensor]:
     spots = torch.cat([mouth_corners(scene, lips), lip_gap(scene, lips)], dim=1)
     field = scene.face.crop(scene.canvas.around(spots, 0.3).box)
     mouth, box, pixel = scene.who.mouth, field.grid.box, field.grid.pixel
-    t = (field.x - lips.x) / lips.half_width
+    aside = field.x - lips.x
+    t = aside / torch.where(aside > 0, lips.left_width, lips.right_width)
+    press = torch.lerp(lips.right_press, lips.left_press, smoothstep(-0.6, 0.6, t))
     arch = (1 - t * t).clamp_min(0)
     corner = torch.where(t > 0, lips.left_corner, lips.right_corner)
     v = field.y - lips.y + corner * t * t
@@ -126,8 +142,8 @@ def paint_mouth(scene: Scene) -> tuple[FaceField, Tensor, Tensor]:
         - 0.28 * mouth.bow * bump(t, 0 * t, 0.13, 1.0)
         + 0.1 * mouth.bow * bump(t.abs() - 0.28, 0 * t, 0.2, 1.0)
     )
-    outer_top = inner_top - lips.upper * swell * notch
-    outer_end = inner_end + lips.lower * arch.clamp_min(1e-6) ** 0.72
+    outer_top = inner_top - lips.upper * (1 - 0.45 * press) * swell * notch
+    outer_end = inner_end + lips.lower * (1 - 0.4 * press) * arch.clamp_min(1e-6) ** 0.72
     shown = (arch > 0).float()
     whole = coverage(outer_top - v, pixel) * coverage(v - outer_end, pixel) * shown
     gap = inner_end - inner_top
@@ -178,9 +194,8 @@ def _paint_inside(
     canvas.paint(box, hollow * (1 - 0.35 * depth)[:, None], opening)
     tongue = scene.control("tongue")
     lift = 0.10 * tongue * depth
-    mound = ellipse(
-        field.x - lips.x, v - lips.fall - 0.02 + lift, lips.half_width * 0.62, 0.075 + 0.02 * depth
-    )
+    wide = 0.62 * torch.minimum(lips.left_width, lips.right_width)
+    mound = ellipse(field.x - lips.x, v - lips.fall - 0.02 + lift, wide, 0.075 + 0.02 * depth)
     flesh = torch.tensor([0.76, 0.36, 0.37], device=v.device)[None, :, None, None]
     shade = 1 - 0.3 * smoothstep(0.0, -0.07, mound)
     canvas.paint(
