@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mirrorme_model.avatar import AvatarModel
@@ -14,8 +15,15 @@ from mirrorme_model.presets import preset
 from mirrorme_training.clip_bank import Record
 from mirrorme_training.clip_casting import PaintedOnDemand, to_video
 from mirrorme_training.clip_store import ClipStore
-from mirrorme_training.control_pairs import JAW_DOWN, NUM_TURNED, REST, ControlPairs
+from mirrorme_training.control_pairs import (
+    JAW_DOWN,
+    NUM_TURNED,
+    REST,
+    ControlPairs,
+    lip_contrast,
+)
 from mirrorme_training.decoder_stage import DecoderStage
+from mirrorme_training.portrait_identity import Identity
 from mirrorme_training.recipe import DecoderStageConfig, RecipeError, load_recipe
 
 from tests.training.training_runs import make_data
@@ -161,6 +169,22 @@ def test_some_controls_may_be_shown_three_times_as_often(pairs: ControlPairs) ->
     assert moved[0] / moved[MOVED.index(other)] == pytest.approx(3)
     with pytest.raises(RecipeError, match=f"'noControl'.*{other}"):
         pairs.odds(0.4, ["noControl"])
+
+
+def test_people_whose_lips_have_nearly_the_colour_of_their_skin_may_be_shown_oftener(
+    model: AvatarModel,
+) -> None:
+    def people(share: float) -> Identity:
+        pairs = ControlPairs(model, (2, 2), 5, torch.device("cpu"), faint_lips=share)
+        drawn = [pairs._person(np.random.default_rng(number)) for number in range(60)]
+        return Identity.join(drawn)
+
+    whoever, half, all_faint = (people(share) for share in (0.0, 0.5, 1.0))
+    faint = [float((lip_contrast(who) < 0.1).float().mean()) for who in (whoever, half, all_faint)]
+    assert faint[0] < 0.3 and faint[0] + 0.1 < faint[1] < faint[2] - 0.1
+    # Who they are otherwise is not drawn again.
+    same = (half.face.skin == whoever.face.skin).all(dim=1)
+    assert 0.3 < float(same.float().mean()) < 0.7
 
 
 def test_lips_that_stay_closed_may_be_told_as_closed_further(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from mirrorme_training.clip_casting import to_video
 from mirrorme_training.clip_generator import FIRST_TRAINING_SEED
 from mirrorme_training.clip_window import MASK_STRIDE, cut_tokens
 from mirrorme_training.control_names import controls_named
+from mirrorme_training.portrait_identity import Identity
 from mirrorme_training.portrait_pose import (
     BREATH,
     CONTROL_INDEX,
@@ -52,6 +53,8 @@ NUM_TURNED = _BREATHS + _TURNS
 """How many last states have no control moved but those of the whole picture."""
 _PORTRAIT = -1
 _FAVOUR = 3.0
+_FAINT_OF = 4
+"""So many are drawn where the one with the faintest lips is taken."""
 _TURNED = dict.fromkeys(HEAD_CONTROLS, 4.0) | dict.fromkeys(GAZE_CONTROLS, 0.3) | {BREATH: 1.0}
 """How far to either side at most, in the controls' units."""
 _CHUNKS = 2
@@ -72,15 +75,19 @@ class ControlPairs:
     """
 
     def __init__(
-        self, model: AvatarModel, crop_tokens: tuple[int, int], seed: int, device: torch.device
-    ) -> None:
+        self, model: AvatarModel, crop_tokens: tuple[int, int], seed: int, device: torch.device,
+        *, faint_lips: float = 0.0,
+    ) -> None:  # fmt: skip
         """
         Args:
             model: that has a face code; frozen.
             crop_tokens: rows and columns that are kept.
             seed: of all people.
+            faint_lips: share of the people who are, of `_FAINT_OF`, the one whose lips differ
+                least in colour from the skin.
         """
         self._model, self._crop_tokens, self._seed, self._device = model, crop_tokens, seed, device
+        self._faint_lips = faint_lips
         controls = model.config.controls.controls
         whole = (*HEAD_CONTROLS, BREATH)
         self._moved = [c for c in controls if c.name in CONTROL_INDEX and c.name not in whole]
@@ -94,7 +101,7 @@ class ControlPairs:
         """The record of a number."""
         model, config, device = self._model, self._model.config, self._device
         random = np.random.default_rng([self._seed, number, 4])
-        who = sample_identity([FIRST_TRAINING_SEED + int(random.integers(2**40))]).to(device)
+        who = self._person(random).to(device)
         pose, asked = self._states(random)
         shown = render(who, pose.to(device), config.video.height_px)
         names = [control.name for control in config.controls.controls]
@@ -139,6 +146,13 @@ class ControlPairs:
         turned = [turned_share / NUM_TURNED] * NUM_TURNED
         moved = [(1 - turned_share) * share / sum(odds) for share in odds]
         return torch.tensor([*moved, *turned], device=self._device)
+
+    def _person(self, random: np.random.Generator) -> Identity:
+        count = _FAINT_OF if random.random() < self._faint_lips else 1
+        seeds = FIRST_TRAINING_SEED + random.integers(2**40, size=count)
+        people = sample_identity(seeds.tolist())
+        faintest = int(lip_contrast(people).argmin())
+        return people[faintest : faintest + 1]
 
     def _states(self, random: np.random.Generator) -> tuple[Pose, Tensor]:
         """Poses, and which controls `[S, controls]` are asked for, in the order of poses."""
@@ -193,6 +207,11 @@ class ControlPairs:
         shape = (len(chunks), chunk.num_latents, *identity.shape[1:])
         noise = torch.randn(shape, device=self._device, generator=draw).expand(count, *shape)
         return roll_out(model.denoiser, chunks, noise, None)[:, -1]
+
+
+def lip_contrast(people: Identity) -> Tensor:
+    """How far lips stand out from the skin, `[B]`: the mean difference of their colours, 0 to 1."""
+    return (people.mouth.lip - people.face.skin).abs().mean(dim=1)
 
 
 def _value(control: ControlConfig, random: np.random.Generator) -> float:

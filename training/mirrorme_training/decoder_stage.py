@@ -74,7 +74,10 @@ class DecoderStage:
             heard_by=self.average.audio, num_parts=parts.count, with_frames=True,
         )  # fmt: skip
         self._bank = ClipBank(config.bank, self._make, parts)
-        self._pairs = ControlPairs(self.average, config.crop_tokens, seed, source.device)
+        self._pairs = ControlPairs(
+            self.average, config.crop_tokens, seed, source.device,
+            faint_lips=config.pair_faint_lips,
+        )  # fmt: skip
         self._pair_odds = self._pairs.odds(config.pair_turned_share, config.pair_favoured)
         paired = BankConfig(num_clips=config.paired_people, renew_every_steps=0)
         self._pair_bank = (

@@ -289,6 +289,9 @@ class DecoderStageConfig:
     `ControlPairs`); 0: never."""
     paired_people: int = 400
     """Who are painted for that."""
+    pair_faint_lips: float = 0.0
+    """Share of them who are, of four, the one whose lips differ least in colour from the skin: what
+    such lips do is seen least."""
     pair_batch: int = 8
     """Pairs a step."""
     pair_deviation_weight: float = 400.0
