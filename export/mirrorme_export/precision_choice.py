@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mirrorme_engines.tensorrt_plan import Precision
 from numpy.typing import NDArray
 
 from mirrorme_export.precision_graph import LEVELS, Level, LowType, lower_precision
+from mirrorme_export.session_player import Inputs, Sample, SessionPlayer, open_session
 
 MAX_RELATIVE_ERROR: dict[LowType, float] = {"fp16": 0.01, "bf16": 0.05}
 """Root mean square of the error over that of the fp32 output."""
@@ -23,6 +25,9 @@ MAX_LEVEL_ERROR: dict[LowType, float] = {"fp16": 0.5, "bf16": 1.5}
 """Mean absolute error of uint8 outputs, in levels of 255."""
 BATCH_SIZE = 2
 SEEDS = (11, 12)
+_DECODED_CHUNKS = 3
+_LOUDNESS = 0.1
+"""Deviation of random speech, of full scale."""
 MAX_EMBEDDED_BYTES = 1 << 30
 
 
@@ -67,12 +72,24 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    manifest: Manifest, spec: EngineSpec, onnx: Path, precision: Precision
+    manifest: Manifest,
+    spec: EngineSpec,
+    onnx: Path,
+    precision: Precision,
+    calls: Sequence[Inputs] = (),
 ) -> PrecisionChoice:
-    """Tries the levels from the fastest to the most exact, in ONNX Runtime on the CPU."""
+    """Tries the levels from the fastest to the most exact, in ONNX Runtime on the CPU.
+
+    Args:
+        manifest: of the preset.
+        spec: the engine.
+        onnx: its graph, in fp32.
+        precision: none but fp16 and bf16 have levels.
+        calls: what the engine is given, all of the same shapes; empty: random inputs.
+    """
     if precision not in ("fp16", "bf16"):
         return PrecisionChoice("none")
-    calls = [make_inputs(manifest, spec, BATCH_SIZE, seed) for seed in SEEDS]
+    calls = calls or [make_inputs(manifest, spec, BATCH_SIZE, seed) for seed in SEEDS]
     expected = _run(onnx, spec, calls)
     rows: list[PrecisionRow] = []
     for level in LEVELS:
@@ -89,6 +106,30 @@ def choose_precision(
     return PrecisionChoice("none", tuple(rows))
 
 
+def decoder_calls(folder: Path, manifest: Manifest) -> list[Inputs]:
+    """What decoders are given by a session that speaks, and by one told every control besides.
+
+    Portrait and speech are noise. Random latents would not do: each token would tell another face
+    and other hands, all of them far beyond their ranges.
+    """
+    random = np.random.default_rng(SEEDS[0])
+    video, chunk = manifest.video, manifest.chunk
+    num_chunks = _DECODED_CHUNKS + -(-chunk.decoder_lookahead_latents // chunk.num_latents)
+    sample = Sample(
+        image=random.integers(0, 256, (video.height_px, video.width_px, 3), np.uint8),
+        pcm=random.normal(0, _LOUDNESS, int(num_chunks * manifest.chunk_samples)).astype(
+            np.float32
+        ),
+    )
+    player = SessionPlayer(folder, manifest)
+    denoiser = open_session(folder / manifest.engine("denoiser").file)
+    sessions = [
+        player.play(sample, denoiser, first_chunk=0, num_chunks=num_chunks, controlled=controlled)
+        for controlled in (False, True)
+    ]
+    return [{"latents": window[None]} for session in sessions for window in session.windows]
+
+
 def save_lowered(
     onnx: Path, target: Path, low: LowType, level: Level, *, emulate: bool = False
 ) -> None:
@@ -101,9 +142,7 @@ def save_lowered(
     ir.save(model, target, external_data=external)
 
 
-def make_inputs(
-    manifest: Manifest, spec: EngineSpec, batch_size: int, seed: int
-) -> dict[str, NDArray[np.generic]]:
+def make_inputs(manifest: Manifest, spec: EngineSpec, batch_size: int, seed: int) -> Inputs:
     """Random inputs of a plausible size."""
     random = np.random.default_rng(seed)
 
@@ -116,7 +155,7 @@ def make_inputs(
                 # The only integers there are count phases.
                 return random.integers(0, manifest.audio.num_phases, shape, np.int64)
             case "float32" if tensor.name == "pcm":
-                return random.normal(0, 0.1, shape).astype(np.float32)
+                return random.normal(0, _LOUDNESS, shape).astype(np.float32)
             case "float32" if not tensor.dims:
                 return np.ones(shape, np.float32)
             case "float32":
@@ -132,9 +171,7 @@ def _level(text: str) -> Level:
     raise ValueError(f"level {text!r}")
 
 
-def _run(
-    onnx: Path, spec: EngineSpec, calls: list[dict[str, NDArray[np.generic]]]
-) -> list[list[NDArray[np.generic]]]:
+def _run(onnx: Path, spec: EngineSpec, calls: Sequence[Inputs]) -> list[list[NDArray[np.generic]]]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])

@@ -58,9 +58,19 @@ class SessionPlayer:
         )
 
     def play(
-        self, sample: Sample, denoiser: ort.InferenceSession, *, first_chunk: int, num_chunks: int
-    ) -> Played:
-        """Animates some chunks of the speech, from a still picture on; the noise is always same."""
+        self, sample: Sample, denoiser: ort.InferenceSession, *, first_chunk: int, num_chunks: int,
+        controlled: bool = False,
+    ) -> Played:  # fmt: skip
+        """Animates some chunks of the speech, from a still picture on; the noise is always same.
+
+        Args:
+            sample: portrait and speech.
+            denoiser: of the preset, lowered or not.
+            first_chunk: of the speech.
+            num_chunks: so many.
+            controlled: all controls of the preset are asked for, in each chunk otherwise; else
+                none is.
+        """
         chunk, video = self._manifest.chunk, self._manifest.video
         latent_dims = (video.latent_channels, video.latent_height, video.latent_width)
         identity = _run(self._identity, {"image": sample.image[None]})[0]
@@ -81,6 +91,8 @@ class SessionPlayer:
             # In every other chunk, so that what is measured holds with hands and without.
             if index % 2:
                 given["hand_keypoints"] = self._hands(index)
+            if controlled and self._manifest.controls:
+                given |= self._controls(index)
             calls.append(self._complete(given))
             history += list(_run(denoiser, calls[-1])[0])
         latents = np.stack(history).astype(np.float32)
@@ -104,7 +116,7 @@ class SessionPlayer:
         return _run(self._audio, {"pcm": window[None], "phase": phase})
 
     def _complete(self, given: Inputs) -> Inputs:
-        """With all that the denoiser takes: no controls, default strengths, hands if given."""
+        """With all that the denoiser takes: default strengths, hands and controls if given."""
         manifest = self._manifest
         strengths = {"expression": manifest.expression, "guidance": manifest.guidance}
         made: Inputs = {}
@@ -129,6 +141,16 @@ class SessionPlayer:
         hands = np.concatenate([wrists, points], axis=1)
         shown = np.concatenate([hands, np.ones((*hands.shape[:2], 1))], axis=-1)
         return np.repeat(shown[None, None], frames, axis=1).astype(np.float32)
+
+    def _controls(self, index: int) -> Inputs:
+        """Anywhere in their ranges, the same in a whole chunk."""
+        manifest = self._manifest
+        values = [
+            np.random.default_rng([index, number]).uniform(control.range.min, control.range.max)
+            for number, control in enumerate(manifest.controls)
+        ]
+        asked = np.tile(np.array(values, np.float32), (1, manifest.chunk_frames, 1))
+        return {"controls": asked, "control_weights": np.ones_like(asked)}
 
     def _windows(self, latents: NDArray[np.float32], num_before: int) -> NDArray[np.float32]:
         chunk = self._manifest.chunk

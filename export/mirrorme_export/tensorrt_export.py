@@ -25,7 +25,12 @@ from mirrorme_engines.tensorrt_plan import (
 
 from mirrorme_export.errors import InvalidRequest
 from mirrorme_export.plan_cache import PlanCache, install_plan, write_durably
-from mirrorme_export.precision_choice import PrecisionChoice, choose_precision, save_lowered
+from mirrorme_export.precision_choice import (
+    PrecisionChoice,
+    choose_precision,
+    decoder_calls,
+    save_lowered,
+)
 from mirrorme_export.precision_graph import Level
 from mirrorme_export.session_player import Sample, load_samples
 from mirrorme_export.tensorrt_builder import BuiltPlan, build_plan, can_deserialize
@@ -207,9 +212,8 @@ def _engine_precision(job: _Job, spec: EngineSpec) -> Precision:
 
 def _choose_fp8(job: _Job, spec: EngineSpec, level: Level) -> Fp8Choice:
     num_chunks = job.options.calibration_chunks
-    digest = hashlib.sha256(f"{level} {num_chunks} {job.manifest.weights_sha256}".encode())
-    for engine in job.manifest.engines:
-        digest.update(engine.sha256.encode())
+    digest = _engines_digest(job)
+    digest.update(f"{level} {num_chunks} {job.manifest.weights_sha256}".encode())
     for sample in job.samples:
         digest.update(sample.image.tobytes())
         digest.update(sample.pcm.tobytes())
@@ -225,13 +229,24 @@ def _choose_fp8(job: _Job, spec: EngineSpec, level: Level) -> Fp8Choice:
 
 
 def _choose(job: _Job, spec: EngineSpec, onnx: Path, precision: Precision) -> PrecisionChoice:
-    path = job.cache.precision_choice(spec.sha256, precision)
+    played = spec == job.manifest.engine("decoder") and precision != "fp32"
+    # What decoders are given depends on the other engines.
+    measured = f"{precision}-{_engines_digest(job).hexdigest()}" if played else precision
+    path = job.cache.precision_choice(spec.sha256, measured)
     with job.cache.locked(path.stem):
         if (choice := PrecisionChoice.load(path)) is None:
             job.progress(f"measure {spec.name} in {precision}")
-            choice = choose_precision(job.manifest, spec, onnx, precision)
+            calls = decoder_calls(job.folder, job.manifest) if played else ()
+            choice = choose_precision(job.manifest, spec, onnx, precision, calls)
             choice.save(path)
     return choice
+
+
+def _engines_digest(job: _Job) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    for engine in job.manifest.engines:
+        digest.update(engine.sha256.encode())
+    return digest
 
 
 def _build(

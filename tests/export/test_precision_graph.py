@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,15 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from mirrorme_engines.manifest import ROLES, Manifest
-from mirrorme_export.precision_choice import choose_precision, make_inputs, save_lowered
+from mirrorme_engines.manifest import ROLES, ControlSpec, Manifest, RangeSpec
+from mirrorme_export.precision_choice import (
+    choose_precision,
+    decoder_calls,
+    make_inputs,
+    save_lowered,
+)
 from mirrorme_export.precision_graph import LEVELS, Level, LowType, lower_precision
+from mirrorme_export.session_player import Sample, SessionPlayer, open_session
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.triton.small_repository import write_small_repository
@@ -145,3 +152,41 @@ def test_the_fastest_level_within_the_limits_is_chosen(folder: Path, monkeypatch
     assert choice.level == "none"
     assert [row.level for row in choice.rows] == ["wide", "products", "weights"]
     assert not any(row.passed for row in choice.rows)
+
+
+def test_decoders_are_measured_with_what_sessions_give_them(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    spec = manifest.engine("decoder")
+    calls = decoder_calls(folder, manifest)
+    assert len(calls) == 2 * 3  # chunks of a session, and of one with controls
+    assert all(call["latents"].shape == (1, *spec.inputs[0].dims) for call in calls)
+    again = decoder_calls(folder, manifest)
+    assert all(
+        np.array_equal(a["latents"], b["latents"]) for a, b in zip(calls, again, strict=True)
+    )
+    path = folder / spec.file
+    assert choose_precision(manifest, spec, path, "fp16", calls).level == "wide"
+    # Beyond what fp16 holds.
+    huge = [{"latents": 1e6 * call["latents"]} for call in calls]
+    assert choose_precision(manifest, spec, path, "fp16", huge).level == "none"
+
+
+def test_a_session_may_be_told_every_control(folder: Path) -> None:
+    ranges = [RangeSpec(0.0, 1.0, 0.0), RangeSpec(-30.0, 30.0, 0.0), RangeSpec(-1.0, 1.0, 0.0)]
+    controls = [ControlSpec(f"c{i}", "ratio", r) for i, r in enumerate(ranges)]
+    manifest = dataclasses.replace(Manifest.load(folder), controls=tuple(controls))
+    player = SessionPlayer(folder, manifest)
+    denoiser = open_session(folder / manifest.engine("denoiser").file)
+    image = np.zeros((manifest.video.height_px, manifest.video.width_px, 3), np.uint8)
+    sample = Sample(image, np.zeros(16000, np.float32))
+    quiet, told = (
+        player.play(sample, denoiser, first_chunk=0, num_chunks=3, controlled=controlled)
+        for controlled in (False, True)
+    )
+    assert not any(call["controls"].any() for call in quiet.calls)
+    values = np.stack([call["controls"][0] for call in told.calls])
+    assert values.shape == (3, manifest.chunk_frames, 3) and values.dtype == np.float32
+    assert (values == values[:, :1]).all() and len(np.unique(values[:, 0])) == 9
+    for control, asked in zip(controls, np.moveaxis(values, -1, 0), strict=True):
+        assert control.range.min <= asked.min() and asked.max() <= control.range.max
+    assert not np.array_equal(quiet.frames, told.frames)
