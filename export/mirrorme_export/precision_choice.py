@@ -26,6 +26,7 @@ MAX_LEVEL_ERROR: dict[LowType, float] = {"fp16": 0.5, "bf16": 1.5}
 BATCH_SIZE = 2
 SEEDS = (11, 12)
 _DECODED_CHUNKS = 3
+"""Of each session that decoders are measured with."""
 _LOUDNESS = 0.1
 """Deviation of random speech, of full scale."""
 MAX_EMBEDDED_BYTES = 1 << 30

@@ -212,8 +212,8 @@ def _engine_precision(job: _Job, spec: EngineSpec) -> Precision:
 
 def _choose_fp8(job: _Job, spec: EngineSpec, level: Level) -> Fp8Choice:
     num_chunks = job.options.calibration_chunks
-    digest = _engines_digest(job)
-    digest.update(f"{level} {num_chunks} {job.manifest.weights_sha256}".encode())
+    said = f"{level} {num_chunks} {job.manifest.weights_sha256} {_engines_digest(job)}"
+    digest = hashlib.sha256(said.encode())
     for sample in job.samples:
         digest.update(sample.image.tobytes())
         digest.update(sample.pcm.tobytes())
@@ -231,7 +231,7 @@ def _choose_fp8(job: _Job, spec: EngineSpec, level: Level) -> Fp8Choice:
 def _choose(job: _Job, spec: EngineSpec, onnx: Path, precision: Precision) -> PrecisionChoice:
     played = spec == job.manifest.engine("decoder") and precision != "fp32"
     # What decoders are given depends on the other engines.
-    measured = f"{precision}-{_engines_digest(job).hexdigest()}" if played else precision
+    measured = f"{precision}-{_engines_digest(job)}" if played else precision
     path = job.cache.precision_choice(spec.sha256, measured)
     with job.cache.locked(path.stem):
         if (choice := PrecisionChoice.load(path)) is None:
@@ -242,11 +242,9 @@ def _choose(job: _Job, spec: EngineSpec, onnx: Path, precision: Precision) -> Pr
     return choice
 
 
-def _engines_digest(job: _Job) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    for engine in job.manifest.engines:
-        digest.update(engine.sha256.encode())
-    return digest
+def _engines_digest(job: _Job) -> str:
+    engines = "".join(engine.sha256 for engine in job.manifest.engines)
+    return hashlib.sha256(engines.encode()).hexdigest()
 
 
 def _build(

@@ -182,7 +182,7 @@ def test_people_whose_lips_have_nearly_the_colour_of_their_skin_may_be_shown_oft
     whoever, half, all_faint = (people(share) for share in (0.0, 0.5, 1.0))
     faint = [float((lip_contrast(who) < 0.1).float().mean()) for who in (whoever, half, all_faint)]
     assert faint[0] < 0.3 and faint[0] + 0.1 < faint[1] < faint[2] - 0.1
-    # Who they are otherwise is not drawn again.
+    # The others are whoever comes.
     same = (half.face.skin == whoever.face.skin).all(dim=1)
     assert 0.3 < float(same.float().mean()) < 0.7
 
